@@ -1,0 +1,544 @@
+// Generated from the migrations by scripts/generate-types.ts; do not edit.
+export type Json = string | number | boolean | null | { [key: string]: Json | undefined } | Json[];
+
+export type Database = {
+  "osp": {
+    Tables: {
+      "services": {
+        Row: {
+          "created_at": string;
+          "enabled": boolean;
+          "id": string;
+          "options": NonNullable<Json>;
+          "service_name": string;
+          "service_schema": string;
+          "updated_at": string;
+          "workflows": NonNullable<Json>;
+        };
+        ComputedFields: never;
+        Insert: {
+          "created_at"?: string;
+          "enabled"?: boolean;
+          "id"?: string;
+          "options"?: NonNullable<Json>;
+          "service_name": string;
+          "service_schema": string;
+          "updated_at"?: string;
+          "workflows": NonNullable<Json>;
+        };
+        Update: {
+          "created_at"?: string;
+          "enabled"?: boolean;
+          "id"?: string;
+          "options"?: NonNullable<Json>;
+          "service_name"?: string;
+          "service_schema"?: string;
+          "updated_at"?: string;
+          "workflows"?: NonNullable<Json>;
+        };
+        Relationships: [];
+      };
+    };
+    Views: {
+      [_ in never]: never;
+    };
+    Functions: {
+      "check_name": { Args: { "name": Json; "names_before": Json; "path": string }; Returns: undefined };
+      "check_names": { Args: { "names": Json; "path": string }; Returns: undefined };
+      "check_options": { Args: { "options": Json }; Returns: undefined };
+      "check_workflows": { Args: { "workflows": Json }; Returns: undefined };
+      "deploy_service": {
+        Args: { "options"?: Json; "service_name": string; "service_schema": string; "workflows": Json };
+        Returns: {
+          "deployment_id": string;
+          "revision": number;
+        }[];
+      };
+      "is_reserved_name": { Args: { "name": string }; Returns: boolean };
+      "is_valid_service": {
+        Args: { "options": Json; "service_name": string; "service_schema": string; "workflows": Json };
+        Returns: boolean;
+      };
+      "redeploy": {
+        Args: { "schema": string };
+        Returns: {
+          "deployment_id": string;
+          "revision": number;
+        }[];
+      };
+      "refuse_service": { Args: { "given": string; "path": string; "rule": string }; Returns: undefined };
+    };
+    Enums: {
+      [_ in never]: never;
+    };
+    CompositeTypes: {
+      [_ in never]: never;
+    };
+  };
+  "osp_metadata": {
+    Tables: {
+      "deployment_attempts": {
+        Row: {
+          "attempt": number;
+          "deployer": string;
+          "deployment_id": string;
+          "ended_at": string | null;
+          "error_class": string | null;
+          "error_code": string | null;
+          "error_message": string | null;
+          "exit_code": number | null;
+          "id": number;
+          "log_tail": string | null;
+          "outcome": string | null;
+          "revision": number;
+          "service_schema": string;
+          "started_at": string;
+          "step": string;
+        };
+        ComputedFields: never;
+        Insert: {
+          "attempt": number;
+          "deployer": string;
+          "deployment_id": string;
+          "ended_at"?: string | null;
+          "error_class"?: string | null;
+          "error_code"?: string | null;
+          "error_message"?: string | null;
+          "exit_code"?: number | null;
+          "id"?: never;
+          "log_tail"?: string | null;
+          "outcome"?: string | null;
+          "revision": number;
+          "service_schema": string;
+          "started_at"?: string;
+          "step"?: string;
+        };
+        Update: {
+          "attempt"?: number;
+          "deployer"?: string;
+          "deployment_id"?: string;
+          "ended_at"?: string | null;
+          "error_class"?: string | null;
+          "error_code"?: string | null;
+          "error_message"?: string | null;
+          "exit_code"?: number | null;
+          "id"?: never;
+          "log_tail"?: string | null;
+          "outcome"?: string | null;
+          "revision"?: number;
+          "service_schema"?: string;
+          "started_at"?: string;
+          "step"?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "deployment_attempts_deployment_id_fkey";
+            columns: ["deployment_id"];
+            isOneToOne: false;
+            referencedRelation: "deployment_history";
+            referencedColumns: ["deployment_id"];
+          },
+          {
+            foreignKeyName: "deployment_attempts_deployment_id_fkey";
+            columns: ["deployment_id"];
+            isOneToOne: false;
+            referencedRelation: "worker_registry";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
+      "platforms": {
+        Row: {
+          "instance": string;
+          "name": string;
+          "pause_reason": string | null;
+          "paused_at": string | null;
+          "supervised_at": string | null;
+          "supervisor": string | null;
+          "window_requests": number;
+          "window_started_at": string | null;
+        };
+        ComputedFields: never;
+        Insert: {
+          "instance"?: string;
+          "name": string;
+          "pause_reason"?: string | null;
+          "paused_at"?: string | null;
+          "supervised_at"?: string | null;
+          "supervisor"?: string | null;
+          "window_requests"?: number;
+          "window_started_at"?: string | null;
+        };
+        Update: {
+          "instance"?: string;
+          "name"?: string;
+          "pause_reason"?: string | null;
+          "paused_at"?: string | null;
+          "supervised_at"?: string | null;
+          "supervisor"?: string | null;
+          "window_requests"?: number;
+          "window_started_at"?: string | null;
+        };
+        Relationships: [];
+      };
+      "service_intents": {
+        Row: {
+          "attempts": number;
+          "deployment_id": string;
+          "enqueued_revision": number;
+          "lease_expires_at": string | null;
+          "lease_token": string | null;
+          "requested_at": string;
+          "requested_by": string;
+          "revision": number;
+          "service_schema": string;
+          "source": string;
+          "wanted": string;
+        };
+        ComputedFields: never;
+        Insert: {
+          "attempts"?: number;
+          "deployment_id"?: string;
+          "enqueued_revision"?: number;
+          "lease_expires_at"?: string | null;
+          "lease_token"?: string | null;
+          "requested_at"?: string;
+          "requested_by": string;
+          "revision": number;
+          "service_schema": string;
+          "source": string;
+          "wanted": string;
+        };
+        Update: {
+          "attempts"?: number;
+          "deployment_id"?: string;
+          "enqueued_revision"?: number;
+          "lease_expires_at"?: string | null;
+          "lease_token"?: string | null;
+          "requested_at"?: string;
+          "requested_by"?: string;
+          "revision"?: number;
+          "service_schema"?: string;
+          "source"?: string;
+          "wanted"?: string;
+        };
+        Relationships: [];
+      };
+      "worker_registry": {
+        Row: {
+          "created_at": string;
+          "deployed_at": string | null;
+          "deployment_status": string;
+          "error_code": string | null;
+          "error_message": string | null;
+          "id": string;
+          "last_health_check": string | null;
+          "lease_expires_at": string | null;
+          "lease_owner": string | null;
+          "lease_token": string | null;
+          "logs": string | null;
+          "manifest": Json | null;
+          "manifest_path": string;
+          "manifest_sha256": string | null;
+          "next_attempt_at": string | null;
+          "platform": string | null;
+          "platform_deployment_id": string | null;
+          "platform_service_id": string | null;
+          "requested_by": string | null;
+          "retry_count": number | null;
+          "revision": number;
+          "service_id": string | null;
+          "service_schema": string;
+          "source": string;
+          "spec": Json | null;
+          "started_at": string | null;
+          "stop_requested_at": string | null;
+          "stopped_at": string | null;
+          "worker_version": string | null;
+        };
+        ComputedFields: never;
+        Insert: {
+          "created_at"?: string;
+          "deployed_at"?: string | null;
+          "deployment_status"?: string;
+          "error_code"?: string | null;
+          "error_message"?: string | null;
+          "id"?: string;
+          "last_health_check"?: string | null;
+          "lease_expires_at"?: string | null;
+          "lease_owner"?: string | null;
+          "lease_token"?: string | null;
+          "logs"?: string | null;
+          "manifest"?: Json | null;
+          "manifest_path": string;
+          "manifest_sha256"?: string | null;
+          "next_attempt_at"?: string | null;
+          "platform"?: string | null;
+          "platform_deployment_id"?: string | null;
+          "platform_service_id"?: string | null;
+          "requested_by"?: string | null;
+          "retry_count"?: number | null;
+          "revision": number;
+          "service_id"?: string | null;
+          "service_schema": string;
+          "source": string;
+          "spec"?: Json | null;
+          "started_at"?: string | null;
+          "stop_requested_at"?: string | null;
+          "stopped_at"?: string | null;
+          "worker_version"?: string | null;
+        };
+        Update: {
+          "created_at"?: string;
+          "deployed_at"?: string | null;
+          "deployment_status"?: string;
+          "error_code"?: string | null;
+          "error_message"?: string | null;
+          "id"?: string;
+          "last_health_check"?: string | null;
+          "lease_expires_at"?: string | null;
+          "lease_owner"?: string | null;
+          "lease_token"?: string | null;
+          "logs"?: string | null;
+          "manifest"?: Json | null;
+          "manifest_path"?: string;
+          "manifest_sha256"?: string | null;
+          "next_attempt_at"?: string | null;
+          "platform"?: string | null;
+          "platform_deployment_id"?: string | null;
+          "platform_service_id"?: string | null;
+          "requested_by"?: string | null;
+          "retry_count"?: number | null;
+          "revision"?: number;
+          "service_id"?: string | null;
+          "service_schema"?: string;
+          "source"?: string;
+          "spec"?: Json | null;
+          "started_at"?: string | null;
+          "stop_requested_at"?: string | null;
+          "stopped_at"?: string | null;
+          "worker_version"?: string | null;
+        };
+        Relationships: [];
+      };
+    };
+    Views: {
+      "deployment_history": {
+        Row: {
+          "attempts": number | null;
+          "created_at": string;
+          "deploying_took": string | null;
+          "deployment_id": string;
+          "deployment_status": string;
+          "error_code": string | null;
+          "error_message": string | null;
+          "requested_by": string | null;
+          "revision": number;
+          "service_schema": string;
+          "source": string;
+          "total_took": string | null;
+          "waited": string | null;
+        };
+        ComputedFields: never;
+        Relationships: [];
+      };
+      "worker_status": {
+        Row: {
+          "deployed_at": string | null;
+          "deployment_status": string | null;
+          "last_error": string | null;
+          "last_error_code": string | null;
+          "last_health_check": string | null;
+          "next_attempt_at": string | null;
+          "platform": string | null;
+          "requested_at": string;
+          "requested_by": string;
+          "retry_count": number | null;
+          "running_revision": number | null;
+          "service_name": string | null;
+          "service_schema": string;
+          "source": string;
+          "state": string | null;
+          "wanted": string;
+          "wanted_revision": number;
+          "worker_version": string | null;
+        };
+        ComputedFields: never;
+        Relationships: [];
+      };
+    };
+    Functions: {
+      "append_log": { Args: { "line": string; "logs": string }; Returns: string };
+      "as_deployments": {
+        Args: { "deployments": Json };
+        Returns: {
+          "deployment_id": string;
+          "error_code": string;
+          "error_message": string;
+          "lease_token": string;
+          "manifest": Json;
+          "manifest_sha256": string;
+          "requested_by": string;
+          "revision": number;
+          "service_schema": string;
+          "source": string;
+          "spec": Json;
+          "wanted": string;
+        }[];
+      };
+      "count_waiting_intents": { Args: { "older_than_seconds"?: number }; Returns: number };
+      "enqueue_deployments": {
+        Args: { "deployments": Json };
+        Returns: {
+          "deployment_status": string;
+          "is_newest": boolean;
+          "revision": number;
+          "service_schema": string;
+        }[];
+      };
+      "fail_exhausted_intents": { Args: Record<PropertyKey, never>; Returns: undefined };
+      "find_differences": {
+        Args: Record<PropertyKey, never>;
+        Returns: {
+          "service_schema": string;
+          "source": string;
+          "wanted": string;
+        }[];
+      };
+      "reconcile": { Args: Record<PropertyKey, never>; Returns: number };
+      "record_intents": {
+        Args: { "schemas": (string)[]; "sources": (string)[]; "wants": (string)[] };
+        Returns: undefined;
+      };
+      "release_intents": { Args: { "lease_token": string; "schemas": (string)[] }; Returns: number };
+      "requesting_role": { Args: Record<PropertyKey, never>; Returns: string };
+      "ring": { Args: Record<PropertyKey, never>; Returns: undefined };
+      "supersede": { Args: { "by_revision": number; "schema_name": string; "wanted": string }; Returns: undefined };
+      "take_intents": {
+        Args: { "batch_size"?: number; "lease_seconds"?: number };
+        Returns: {
+          "deployment_id": string;
+          "lease_token": string;
+          "requested_by": string;
+          "revision": number;
+          "service_schema": string;
+          "source": string;
+          "spec": Json;
+          "wanted": string;
+        }[];
+      };
+    };
+    Enums: {
+      [_ in never]: never;
+    };
+    CompositeTypes: {
+      [_ in never]: never;
+    };
+  };
+};
+
+type DatabaseWithoutInternals = Omit<Database, "__InternalSupabase">;
+
+type DefaultSchema = DatabaseWithoutInternals[Extract<keyof Database, "osp">];
+
+export type Tables<
+  DefaultSchemaTableNameOrOptions extends
+    | keyof (DefaultSchema["Tables"] & DefaultSchema["Views"])
+    | { schema: keyof DatabaseWithoutInternals },
+  TableName extends DefaultSchemaTableNameOrOptions extends {
+    schema: keyof DatabaseWithoutInternals;
+  } ? keyof (
+      & DatabaseWithoutInternals[DefaultSchemaTableNameOrOptions["schema"]]["Tables"]
+      & DatabaseWithoutInternals[DefaultSchemaTableNameOrOptions["schema"]]["Views"]
+    )
+    : never = never,
+> = DefaultSchemaTableNameOrOptions extends { schema: keyof DatabaseWithoutInternals } ? (
+    & DatabaseWithoutInternals[DefaultSchemaTableNameOrOptions["schema"]]["Tables"]
+    & DatabaseWithoutInternals[DefaultSchemaTableNameOrOptions["schema"]]["Views"]
+  )[TableName] extends {
+    Row: infer R;
+  } ? R
+  : never
+  : DefaultSchemaTableNameOrOptions extends keyof (DefaultSchema["Tables"] & DefaultSchema["Views"])
+    ? (DefaultSchema["Tables"] & DefaultSchema["Views"])[DefaultSchemaTableNameOrOptions] extends {
+      Row: infer R;
+    } ? R
+    : never
+  : never;
+
+export type TablesInsert<
+  DefaultSchemaTableNameOrOptions extends
+    | keyof DefaultSchema["Tables"]
+    | { schema: keyof DatabaseWithoutInternals },
+  TableName extends DefaultSchemaTableNameOrOptions extends {
+    schema: keyof DatabaseWithoutInternals;
+  } ? keyof DatabaseWithoutInternals[DefaultSchemaTableNameOrOptions["schema"]]["Tables"]
+    : never = never,
+> = DefaultSchemaTableNameOrOptions extends { schema: keyof DatabaseWithoutInternals }
+  ? DatabaseWithoutInternals[DefaultSchemaTableNameOrOptions["schema"]]["Tables"][TableName] extends {
+    Insert: infer I;
+  } ? I
+  : never
+  : DefaultSchemaTableNameOrOptions extends keyof DefaultSchema["Tables"]
+    ? DefaultSchema["Tables"][DefaultSchemaTableNameOrOptions] extends {
+      Insert: infer I;
+    } ? I
+    : never
+  : never;
+
+export type TablesUpdate<
+  DefaultSchemaTableNameOrOptions extends
+    | keyof DefaultSchema["Tables"]
+    | { schema: keyof DatabaseWithoutInternals },
+  TableName extends DefaultSchemaTableNameOrOptions extends {
+    schema: keyof DatabaseWithoutInternals;
+  } ? keyof DatabaseWithoutInternals[DefaultSchemaTableNameOrOptions["schema"]]["Tables"]
+    : never = never,
+> = DefaultSchemaTableNameOrOptions extends { schema: keyof DatabaseWithoutInternals }
+  ? DatabaseWithoutInternals[DefaultSchemaTableNameOrOptions["schema"]]["Tables"][TableName] extends {
+    Update: infer U;
+  } ? U
+  : never
+  : DefaultSchemaTableNameOrOptions extends keyof DefaultSchema["Tables"]
+    ? DefaultSchema["Tables"][DefaultSchemaTableNameOrOptions] extends {
+      Update: infer U;
+    } ? U
+    : never
+  : never;
+
+export type Enums<
+  DefaultSchemaEnumNameOrOptions extends
+    | keyof DefaultSchema["Enums"]
+    | { schema: keyof DatabaseWithoutInternals },
+  EnumName extends DefaultSchemaEnumNameOrOptions extends {
+    schema: keyof DatabaseWithoutInternals;
+  } ? keyof DatabaseWithoutInternals[DefaultSchemaEnumNameOrOptions["schema"]]["Enums"]
+    : never = never,
+> = DefaultSchemaEnumNameOrOptions extends { schema: keyof DatabaseWithoutInternals }
+  ? DatabaseWithoutInternals[DefaultSchemaEnumNameOrOptions["schema"]]["Enums"][EnumName]
+  : DefaultSchemaEnumNameOrOptions extends keyof DefaultSchema["Enums"]
+    ? DefaultSchema["Enums"][DefaultSchemaEnumNameOrOptions]
+  : never;
+
+export type CompositeTypes<
+  PublicCompositeTypeNameOrOptions extends
+    | keyof DefaultSchema["CompositeTypes"]
+    | { schema: keyof DatabaseWithoutInternals },
+  CompositeTypeName extends PublicCompositeTypeNameOrOptions extends {
+    schema: keyof DatabaseWithoutInternals;
+  } ? keyof DatabaseWithoutInternals[PublicCompositeTypeNameOrOptions["schema"]]["CompositeTypes"]
+    : never = never,
+> = PublicCompositeTypeNameOrOptions extends { schema: keyof DatabaseWithoutInternals }
+  ? DatabaseWithoutInternals[PublicCompositeTypeNameOrOptions["schema"]]["CompositeTypes"][CompositeTypeName]
+  : PublicCompositeTypeNameOrOptions extends keyof DefaultSchema["CompositeTypes"]
+    ? DefaultSchema["CompositeTypes"][PublicCompositeTypeNameOrOptions]
+  : never;
+
+export const Constants = {
+  "osp": {
+    Enums: {},
+  },
+  "osp_metadata": {
+    Enums: {},
+  },
+} as const;

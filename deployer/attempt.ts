@@ -1,0 +1,143 @@
+import type { Logger } from "pino";
+import { canonicalJson, sha256Hex } from "../supabase/functions/_shared/canonical-json.ts";
+import { type Manifest, parseManifest } from "../supabase/functions/_shared/manifest.ts";
+import { formatError } from "../supabase/functions/_shared/problems.ts";
+import { type AbortCause, failureOf, type RetryRules, settleFailure, type Settlement } from "./outcome.ts";
+import { type Platform, PlatformError, type PlatformService } from "./platforms/platform.ts";
+import type { Readiness } from "./readiness/readiness.ts";
+import { type Claim, type Registry, wantsStop } from "./registry.ts";
+import { stageUpload } from "./staging.ts";
+
+export interface AttemptDeps {
+  registry: Registry;
+  platform: Platform;
+  readiness: Readiness;
+  rules: RetryRules;
+  log: Logger;
+}
+
+/** More would mean that the row takes its deployers down. */
+const MOST_ABANDONED = 10;
+
+/**
+ * One claim from taken to settled. `signal` ends it early; its reason is an `AbortCause`.
+ * Never throws: what cannot be written now is claimed again when the lease has run out.
+ */
+export async function attempt(claim: Claim, deps: AttemptDeps, signal: AbortSignal): Promise<void> {
+  const { service_schema, revision } = claim;
+  const log = deps.log.child({ service_schema, revision, attempt: claim.attempt });
+  const startedAt = performance.now();
+  log.info({ event: wantsStop(claim) ? "deployment.stopping" : "deployment.started", source: claim.source });
+  const settlement = await tryIt(claim, deps, signal).catch((error: unknown) =>
+    settleError(error, claim, deps, signal)
+  );
+  if (settlement === undefined) {
+    log.warn({ event: "lease.lost" });
+    return;
+  }
+  try {
+    const isWritten = await deps.registry.settle(claim, settlement);
+    const facts = {
+      ...("failure" in settlement ? settlement.failure : {}),
+      durationMs: Math.round(performance.now() - startedAt),
+    };
+    if (isWritten) log.info({ event: `deployment.${settlement.outcome}`, ...facts });
+    else log.warn({ event: "lease.lost", outcome: settlement.outcome });
+  } catch (error) {
+    log.error({ event: "settle.failed", outcome: settlement.outcome, error: formatError(error) });
+  }
+}
+
+async function tryIt(claim: Claim, deps: AttemptDeps, signal: AbortSignal): Promise<Settlement> {
+  if (claim.is_superseded) return { outcome: "superseded" };
+  if (claim.abandoned > MOST_ABANDONED) {
+    throw new PlatformError(
+      "permanent",
+      "abandoned_too_often",
+      `${claim.abandoned} deployers went away while they had this deployment: look at their logs, then select osp.redeploy('${claim.service_schema}')`,
+    );
+  }
+  return wantsStop(claim) ? await stop(claim, deps, signal) : await deploy(claim, deps, signal);
+}
+
+async function stop(claim: Claim, { registry, platform }: AttemptDeps, signal: AbortSignal): Promise<Settlement> {
+  const service: PlatformService = {
+    serviceSchema: claim.service_schema,
+    id: claim.platform_service_id ?? claim.service_schema,
+  };
+  const isDeleted = claim.source === "delete";
+  await registry.report(claim, "stopping", `${isDeleted ? "removing" : "stopping"} its worker on ${platform.name}`);
+  await (isDeleted ? platform.remove(service, signal) : platform.stop(service, signal));
+  return { outcome: "stopped" };
+}
+
+async function deploy(claim: Claim, deps: AttemptDeps, signal: AbortSignal): Promise<Settlement> {
+  const { registry, platform, readiness } = deps;
+  const manifest = await verifyManifest(claim);
+  const upload = await stageUpload(claim.manifest_path, manifest);
+  try {
+    await registry.report(claim, "deploying", `attempt ${claim.attempt}: deploying on ${platform.name}`);
+    const request = {
+      serviceSchema: claim.service_schema,
+      revision: claim.revision,
+      deploymentId: claim.id,
+      manifest,
+      directory: upload.directory,
+    };
+    // A line for people: that it gets lost is no reason to end the deployment.
+    const report = (line: string) => void registry.report(claim, "deploying", line).catch(() => {});
+    const deployed = await platform.deploy(request, report, signal);
+    await registry.report(claim, "readiness", "its worker runs; waiting for Temporal to see it polling");
+    const result = await readiness.wait(
+      { serviceSchema: claim.service_schema, revision: claim.revision, manifest },
+      signal,
+    );
+    if (!result.ready) {
+      throw new PlatformError(
+        result.isUnavailable ? "unavailable" : "transient",
+        "not_polling",
+        `The worker does not serve its task queues: ${result.reason}`,
+      );
+    }
+    return {
+      outcome: "deployed",
+      workerVersion: result.workerVersion,
+      serviceId: deployed.serviceId,
+      platformDeploymentId: deployed.deploymentId,
+    };
+  } finally {
+    await upload.remove();
+  }
+}
+
+/** What is deployed is what was enqueued, to the byte. @throws {PlatformError} permanent */
+async function verifyManifest(claim: Claim): Promise<Manifest> {
+  const sha256 = await sha256Hex(canonicalJson(claim.manifest));
+  if (sha256 !== claim.manifest_sha256) {
+    throw new PlatformError(
+      "permanent",
+      "manifest_mismatch",
+      `The manifest in the registry has SHA-256 ${sha256}, its row says ${claim.manifest_sha256}: it was changed by hand. Make a new one: select osp.redeploy('${claim.service_schema}')`,
+    );
+  }
+  try {
+    return parseManifest(`of deployment ${claim.id}`, claim.manifest);
+  } catch (error) {
+    throw new PlatformError("permanent", "manifest_invalid", formatError(error), {}, { cause: error });
+  }
+}
+
+/** Undefined: the lease is lost, so whoever has it now settles. */
+function settleError(
+  error: unknown,
+  claim: Claim,
+  { rules }: AttemptDeps,
+  signal: AbortSignal,
+): Settlement | undefined {
+  if (signal.aborted) {
+    const cause: AbortCause = signal.reason;
+    if (cause === "lease_lost") return undefined;
+    return { outcome: cause === "superseded" ? "superseded" : "handed_back" };
+  }
+  return settleFailure(failureOf(error), claim, rules, Math.random());
+}

@@ -1,0 +1,114 @@
+import type { Logger } from "pino";
+import { setTimeout as pause } from "node:timers/promises";
+import { formatError } from "../supabase/functions/_shared/problems.ts";
+import { attempt, type AttemptDeps } from "./attempt.ts";
+import type { Doorbell } from "./doorbell.ts";
+import { createHands, type Hands } from "./hands.ts";
+import type { Supervision } from "./supervision.ts";
+import type { Wake } from "./wake.ts";
+
+export interface DeployerSettings {
+  concurrency: number;
+  pollSeconds: number;
+  leaseSeconds: number;
+  renewSeconds: number;
+  sweepSeconds: number;
+  reconcileSeconds: number;
+  shutdownSeconds: number;
+}
+
+export interface DeployerDeps extends AttemptDeps {
+  wake: Wake;
+  /** Undefined: nothing to ring from here. */
+  doorbell: Doorbell | undefined;
+  /** Undefined on platforms that any number of deployers may work on at once. */
+  supervision: Supervision | undefined;
+  settings: DeployerSettings;
+}
+
+/** Claims and deploys until `signal` aborts; what is in hand is then settled, or handed back after the grace. */
+export async function runDeployer(deps: DeployerDeps, signal: AbortSignal): Promise<void> {
+  const hands = createHands(deps.settings.leaseSeconds);
+  const background = new AbortController();
+  const beside = [renewLeases(hands, deps, background.signal), sweep(deps, signal)];
+  await claimAndDeploy(hands, deps, signal);
+
+  const isFree = await hands.empty(deps.settings.shutdownSeconds * 1000);
+  if (!isFree) {
+    deps.log.info({ event: "deployer.handing_back", deployments: hands.size });
+    hands.abortAll("shutdown");
+    await hands.empty(5000);
+  }
+  background.abort();
+  await Promise.all(beside);
+}
+
+async function claimAndDeploy(hands: Hands, deps: DeployerDeps, signal: AbortSignal): Promise<void> {
+  const { registry, wake, supervision, settings, log } = deps;
+  const complaint = createComplaint(log, "registry");
+  while (!signal.aborted) {
+    const free = supervision === undefined || supervision.isHeld() ? settings.concurrency - hands.size : 0;
+    const claimedAt = performance.now();
+    const claims = free > 0 ? await complaint.about(registry.claim(free), []) : [];
+    for (const claim of claims) {
+      const ended = hands.take(claim, claimedAt, (abort) => attempt(claim, deps, abort));
+      void ended.then(wake.wake);
+    }
+    // A full hand of claims: there may be more at once.
+    if (claims.length < free || free === 0) await wake.wait(settings.pollSeconds * 1000, signal);
+  }
+}
+
+async function renewLeases(
+  hands: Hands,
+  { registry, settings, log }: DeployerDeps,
+  signal: AbortSignal,
+): Promise<void> {
+  const complaint = createComplaint(log, "renewal");
+  while (!signal.aborted) {
+    await pause(settings.renewSeconds * 1000, undefined, { signal }).catch(() => {});
+    const tokens = hands.tokens();
+    const askedAt = performance.now();
+    const renewals = await complaint.about(registry.renew(tokens), undefined);
+    if (renewals !== undefined) hands.renewed(tokens, renewals, askedAt);
+    hands.abortExpired();
+  }
+}
+
+/** What no trigger saw is requested, and what waits too long is rung for. */
+async function sweep({ registry, doorbell, settings, log }: DeployerDeps, signal: AbortSignal): Promise<void> {
+  const complaint = createComplaint(log, "sweep");
+  let reconciledAt = -Infinity;
+  while (!signal.aborted) {
+    const isDue = performance.now() - reconciledAt >= settings.reconcileSeconds * 1000;
+    const look = async () => {
+      const waiting = isDue
+        ? await registry.reconcile()
+        : await registry.countWaitingIntents(Math.ceil(settings.sweepSeconds));
+      if (isDue) reconciledAt = performance.now();
+      if (waiting > 0 && doorbell !== undefined) await doorbell.ring(signal);
+    };
+    await complaint.about(look(), undefined);
+    await pause(settings.sweepSeconds * 1000, undefined, { signal }).catch(() => {});
+  }
+}
+
+/** Logs that something fails once, and once that it works again, however often it is tried in between. */
+function createComplaint(log: Logger, what: string) {
+  let failing: string | undefined;
+  return {
+    async about<Result, Fallback>(work: Promise<Result>, fallback: Fallback): Promise<Result | Fallback> {
+      try {
+        const result = await work;
+        if (failing !== undefined) log.info({ event: `${what}.recovered` });
+        failing = undefined;
+        return result;
+      } catch (error) {
+        const reason = formatError(error);
+        if (reason !== failing) log.warn({ event: `${what}.failing`, error: reason });
+        failing = reason;
+        return fallback;
+      }
+    },
+  };
+}

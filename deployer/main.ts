@@ -1,0 +1,177 @@
+import { join } from "node:path";
+import { setTimeout as pause } from "node:timers/promises";
+import pg from "pg";
+import { type Logger, pino } from "pino";
+import { cacheDirectory } from "../host/cache-directory.ts";
+import { formatError } from "../supabase/functions/_shared/problems.ts";
+import { type DeployerConfig, parseConfig } from "./config.ts";
+import { runDeployer } from "./deployer.ts";
+import { createDoorbell } from "./doorbell.ts";
+import { createLocalPlatform, type LocalPlatform } from "./platforms/local/local-platform.ts";
+import { platformReadiness } from "./readiness/readiness.ts";
+import { createTemporalReadiness } from "./readiness/temporal-readiness.ts";
+import { createRegistry, type Registry } from "./registry.ts";
+import { OtherHostError, supervise } from "./supervision.ts";
+import { createWake, listen } from "./wake.ts";
+
+/** sysexits.h: the configuration is wrong, restarting does not help. */
+const EX_CONFIG = 78;
+
+async function main(arguments_: string[]): Promise<number> {
+  const config = parseConfig(process.env);
+  const log = pino({ base: { deployer: config.owner }, timestamp: pino.stdTimeFunctions.isoTime });
+  const pool = new pg.Pool({
+    connectionString: config.DATABASE_URL,
+    max: 5,
+    connectionTimeoutMillis: 5000,
+    // A connection that died unnoticed, or a locked row, must not outlast the lease.
+    query_timeout: config.OSP_LEASE_SECONDS * 1000,
+    maxLifetimeSeconds: 3600,
+  });
+  pool.on("error", () => {}); // an idle connection was cut; the next query tells what follows from it
+  const registry = createRegistry(pool, {
+    owner: config.owner,
+    platform: config.OSP_PLATFORM,
+    leaseSeconds: config.OSP_LEASE_SECONDS,
+  });
+  const stop = untilToldToStop(log);
+  try {
+    const platform = createPlatform(config, await instanceOf(registry, log, stop), log);
+    if (arguments_.includes("--stop-workers")) await platform.stopAll();
+    else await run(config, registry, platform, log, stop);
+  } finally {
+    await pool.end();
+  }
+  log.info({ event: "deployer.stopped" });
+  return 0;
+}
+
+async function run(
+  config: DeployerConfig,
+  registry: Registry,
+  platform: LocalPlatform,
+  log: Logger,
+  stop: AbortSignal,
+): Promise<void> {
+  const wake = createWake();
+  const readiness = config.OSP_READINESS === "temporal"
+    ? createTemporalReadiness(config.temporal, config.OSP_READINESS_TIMEOUT_SECONDS * 1000)
+    : platformReadiness;
+  const doorbell = config.FUNCTIONS_URL !== undefined && config.OSP_WEBHOOK_SECRET !== undefined
+    ? createDoorbell(config.FUNCTIONS_URL, config.OSP_WEBHOOK_SECRET)
+    : undefined;
+  // Outlives `stop`: what is in hand at the end is still supervised.
+  const beside = new AbortController();
+  const stopOrRefused = new AbortController();
+  stop.addEventListener("abort", () => stopOrRefused.abort(), { once: true });
+  const supervision = supervise({
+    connectionString: config.DATABASE_URL,
+    platform: platform.name,
+    owner: config.owner,
+    onGained: async () => {
+      await platform.adopt();
+      wake.wake();
+    },
+    onLost: () => {},
+    log,
+  }, beside.signal);
+  let refusal: Error | undefined;
+  const supervised = supervision.ended.catch((error: unknown) => {
+    refusal = error instanceof Error ? error : new Error(formatError(error));
+    stopOrRefused.abort();
+  });
+  const besides = [
+    supervised,
+    platform.supervise(supervision.isHeld, beside.signal),
+    listen(config.DATABASE_URL, wake.wake, stopOrRefused.signal),
+  ];
+  stopOrRefused.signal.addEventListener("abort", wake.wake, { once: true });
+
+  log.info({ event: "deployer.started", platform: platform.name, rings: doorbell !== undefined });
+  await runDeployer({
+    registry,
+    platform,
+    readiness,
+    rules: rulesOf(config),
+    wake,
+    doorbell,
+    supervision,
+    settings: settingsOf(config),
+    log,
+  }, stopOrRefused.signal);
+  beside.abort();
+  await Promise.all(besides);
+  await readiness.close();
+  if (refusal !== undefined) throw refusal;
+}
+
+/** The marker is in the database: without it nothing can begin, so this waits for the database as long as it takes. */
+async function instanceOf(registry: Registry, log: Logger, stop: AbortSignal): Promise<string> {
+  for (let tries = 1;; tries++) {
+    try {
+      return await registry.platformInstance();
+    } catch (error) {
+      if (tries === 1) log.warn({ event: "registry.failing", error: formatError(error) });
+      if (stop.aborted) throw new Error("Told to stop before the database could be reached", { cause: error });
+      await pause(Math.min(5000, 100 * 2 ** tries), undefined, { signal: stop }).catch(() => {});
+    }
+  }
+}
+
+function createPlatform(config: DeployerConfig, instance: string, log: Logger): LocalPlatform {
+  const inherited = ["PATH", "HOME", "LANG", "TZ", "NODE_EXTRA_CA_CERTS"].flatMap((name) => {
+    const value = process.env[name];
+    return value === undefined ? [] : [[name, value] as const];
+  });
+  return createLocalPlatform({
+    directory: join(config.OSP_STATE_DIR, "workers"),
+    instance,
+    environment: { ...Object.fromEntries(inherited), OSP_CACHE_DIR: cacheDirectory(process.env), ...config.temporal },
+    deployTimeoutSeconds: config.OSP_DEPLOY_TIMEOUT_SECONDS,
+    drainSeconds: config.OSP_DRAIN_SECONDS,
+    log,
+  });
+}
+
+function rulesOf(config: DeployerConfig) {
+  return {
+    maxAttempts: config.OSP_MAX_ATTEMPTS,
+    retrySeconds: config.OSP_RETRY_SECONDS,
+    retryCapSeconds: config.OSP_RETRY_CAP_SECONDS,
+    deferSeconds: config.OSP_DEFER_SECONDS,
+    deferCapSeconds: config.OSP_DEFER_CAP_SECONDS,
+  };
+}
+
+function settingsOf(config: DeployerConfig) {
+  return {
+    concurrency: config.OSP_CONCURRENCY,
+    pollSeconds: config.OSP_POLL_SECONDS,
+    leaseSeconds: config.OSP_LEASE_SECONDS,
+    renewSeconds: config.OSP_RENEW_SECONDS,
+    sweepSeconds: config.OSP_SWEEP_SECONDS,
+    reconcileSeconds: config.OSP_RECONCILE_SECONDS,
+    shutdownSeconds: config.OSP_SHUTDOWN_SECONDS,
+  };
+}
+
+function untilToldToStop(log: Logger): AbortSignal {
+  const stop = new AbortController();
+  for (const name of ["SIGTERM", "SIGINT"] as const) {
+    process.once(name, () => {
+      log.info({ event: "deployer.stopping", signal: name });
+      stop.abort();
+    });
+  }
+  return stop.signal;
+}
+
+try {
+  process.exitCode = await main(process.argv.slice(2));
+} catch (error) {
+  console.error(formatError(error));
+  process.exitCode =
+    error instanceof OtherHostError || (error instanceof Error && error.message.startsWith("Cannot start"))
+      ? EX_CONFIG
+      : 1;
+}

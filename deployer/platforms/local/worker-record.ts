@@ -1,0 +1,82 @@
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { z } from "zod";
+import { processIdentitySchema } from "../../../host/process-identity.ts";
+
+/** A worker process as it is written down, so that a later deployer finds it and does not start a second one. */
+export const workerRecordSchema = z.object({
+  instance: z.string(),
+  service_schema: z.string(),
+  revision: z.int(),
+  deployment_id: z.string(),
+  /** `candidate`: on its way to serving. `current`: kept running. `draining`: told to end. */
+  state: z.enum(["candidate", "current", "draining"]),
+  /** Null: it is to be started, and has no process now. */
+  process: processIdentitySchema.nullable(),
+  /** Of the environment it was started in: under another one, such as a new Temporal address, it is started again. */
+  environment_sha256: z.string(),
+  /** Where its /readyz answers, on 127.0.0.1. */
+  port: z.int().nullable(),
+});
+export type WorkerRecord = z.infer<typeof workerRecordSchema>;
+
+/** The directory of this machine in which the workers of one database live. */
+export interface WorkerFiles {
+  /** A worker's code root; holds its manifest. */
+  codeRoot(serviceSchema: string, revision: number): string;
+  /** Where a worker's output is kept. */
+  logFile(serviceSchema: string, revision: number): string;
+  save(record: WorkerRecord): void;
+  forget(record: WorkerRecord): void;
+  /** Removes a service with its code roots; its workers' output is kept. */
+  removeService(serviceSchema: string): void;
+  all(): WorkerRecord[];
+}
+
+/** `<directory>/<service>/<revision>/` is a code root, with `<revision>.json` and `<revision>.log` beside it. */
+export function createWorkerFiles(directory: string): WorkerFiles {
+  const pathOf = (serviceSchema: string, revision: number, ending: string) =>
+    join(directory, serviceSchema, `${revision}${ending}`);
+  const recordFile = ({ service_schema, revision }: WorkerRecord) => pathOf(service_schema, revision, ".json");
+  return {
+    codeRoot: (serviceSchema, revision) => pathOf(serviceSchema, revision, ""),
+    logFile: (serviceSchema, revision) => pathOf(serviceSchema, revision, ".log"),
+    save(record) {
+      mkdirSync(join(directory, record.service_schema), { recursive: true });
+      const file = recordFile(record);
+      // Written beside and renamed: a record is whole or not there, whatever dies.
+      writeFileSync(`${file}.new`, JSON.stringify(record));
+      renameSync(`${file}.new`, file);
+    },
+    forget(record) {
+      rmSync(recordFile(record), { force: true });
+      rmSync(pathOf(record.service_schema, record.revision, ""), { recursive: true, force: true });
+    },
+    removeService(serviceSchema) {
+      const service = join(directory, serviceSchema);
+      for (const name of listOf(service).filter((entry) => !entry.endsWith(".log"))) {
+        rmSync(join(service, name), { recursive: true, force: true });
+      }
+    },
+    all: () =>
+      listOf(directory).flatMap((service) =>
+        listOf(join(directory, service)).filter((name) => name.endsWith(".json")).flatMap((name) =>
+          readRecord(join(directory, service, name)) ?? []
+        )
+      ),
+  };
+}
+
+/** Undefined for a file that holds no record: it is set aside, so that one cannot keep all others from being read. */
+function readRecord(file: string): WorkerRecord | undefined {
+  try {
+    return workerRecordSchema.parse(JSON.parse(readFileSync(file, "utf8")));
+  } catch {
+    renameSync(file, `${file}.unreadable`);
+    return undefined;
+  }
+}
+
+function listOf(directory: string): string[] {
+  return existsSync(directory) ? readdirSync(directory) : [];
+}

@@ -1,0 +1,68 @@
+import type { Manifest } from "../../supabase/functions/_shared/manifest.ts";
+
+/** What to run: one revision of one service. */
+export interface DeployRequest {
+  serviceSchema: string;
+  revision: number;
+  /** The registry row, `worker_registry.id`. */
+  deploymentId: string;
+  manifest: Manifest;
+  /** Staged upload: the future code root. Belongs to the caller, who removes it. */
+  directory: string;
+}
+
+/** What a platform knows of one OSP service. */
+export interface PlatformService {
+  serviceSchema: string;
+  /** The platform's own id of it. */
+  id: string;
+}
+
+export interface DeployResult {
+  serviceId: string;
+  deploymentId: string;
+}
+
+/** Tells how far a deployment has come: one line for people. */
+export type ProgressReporter = (line: string) => void;
+
+export interface Platform {
+  readonly name: string;
+  /** Ends with only `request.revision` running or draining; adopts what an earlier attempt left. Throws PlatformError. */
+  deploy(request: DeployRequest, report: ProgressReporter, signal: AbortSignal): Promise<DeployResult>;
+  /** Ends its processes; already stopped is success. */
+  stop(service: PlatformService, signal: AbortSignal): Promise<void>;
+  /** Forgets it; already gone is success. */
+  remove(service: PlatformService, signal: AbortSignal): Promise<void>;
+  /** Only what carries our marker. */
+  list(signal: AbortSignal): Promise<PlatformService[]>;
+}
+
+/**
+ * Whether trying again can help:
+ * - permanent: never; somebody must change something first
+ * - transient: it may; uses up an attempt
+ * - unavailable: a dependency is away; tried again without using up an attempt
+ */
+export type ErrorClass = "permanent" | "transient" | "unavailable";
+
+export interface FailureFacts {
+  exitCode?: number | undefined;
+  logTail?: string | undefined;
+}
+
+/** A step of a deployment that failed, with what decides how it goes on. */
+export class PlatformError extends Error {
+  override readonly name = "PlatformError";
+  readonly class: ErrorClass;
+  /** Short name for grouping: `worker_exited`. */
+  readonly code: string;
+  readonly facts: FailureFacts;
+
+  constructor(errorClass: ErrorClass, code: string, message: string, facts: FailureFacts = {}, options?: ErrorOptions) {
+    super(message, options);
+    this.class = errorClass;
+    this.code = code;
+    this.facts = facts;
+  }
+}

@@ -1,0 +1,24 @@
+import type { Manifest } from "../../supabase/functions/_shared/manifest.ts";
+
+/** What should serve: one revision with the manifest that names its task queues. */
+export interface Deployment {
+  serviceSchema: string;
+  revision: number;
+  manifest: Manifest;
+}
+
+export type ReadinessResult =
+  | { ready: true; workerVersion: string | undefined }
+  | { ready: false; reason: string; /** The judge itself could not be asked. */ isUnavailable: boolean };
+
+/** Does this revision really serve its queues? */
+export interface Readiness {
+  wait(deployment: Deployment, signal: AbortSignal): Promise<ReadinessResult>;
+  close(): Promise<void>;
+}
+
+/** Trusts what `platform.deploy` said: for load tests, where no Temporal runs. */
+export const platformReadiness: Readiness = {
+  wait: () => Promise.resolve({ ready: true, workerVersion: undefined }),
+  close: () => Promise.resolve(),
+};

@@ -1,0 +1,58 @@
+import { setTimeout as pause } from "node:timers/promises";
+import { Client } from "pg";
+import { untilEnded } from "./connection.ts";
+
+/** Something that can be waited for: a notification, a free slot, or the poll interval. */
+export interface Wake {
+  /** Resolves at the next `wake()`, at once if there was one since the last wait, after `ms` or when the signal aborts. */
+  wait(ms: number, signal: AbortSignal): Promise<void>;
+  wake(): void;
+}
+
+export function createWake(): Wake {
+  let isDue = false;
+  let resolve: (() => void) | undefined;
+  return {
+    async wait(ms, signal) {
+      if (!isDue && !signal.aborted) {
+        const over = new AbortController();
+        const woken = new Promise<void>((done) => resolve = done);
+        await Promise.race([
+          woken,
+          pause(ms, undefined, { signal: AbortSignal.any([signal, over.signal]) }).catch(() => {}),
+        ]);
+        over.abort();
+      }
+      isDue = false;
+    },
+    wake() {
+      isDue = true;
+      resolve?.();
+    },
+  };
+}
+
+const RECONNECT_MS = 1000;
+
+/**
+ * Calls `onNotify` for each NOTIFY worker_registry until the signal aborts. Only makes things quicker: the poll finds the
+ * same rows, also behind a pooler that passes no notifications on.
+ */
+export async function listen(connectionString: string, onNotify: () => void, signal: AbortSignal): Promise<void> {
+  while (!signal.aborted) {
+    const client = new Client({ connectionString, keepAlive: true, connectionTimeoutMillis: 5000 });
+    const ended = untilEnded(client, signal);
+    try {
+      await client.connect();
+      client.on("notification", onNotify);
+      await client.query("listen worker_registry");
+      onNotify(); // what came while nobody listened
+      await ended;
+    } catch {
+      // Not reachable: the poll tells it, with what follows from it.
+    } finally {
+      await client.end().catch(() => {});
+    }
+    await pause(RECONNECT_MS, undefined, { signal }).catch(() => {});
+  }
+}

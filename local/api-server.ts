@@ -1,0 +1,44 @@
+// The API of Supabase on one machine: what `supabase start` serves on port 54321.
+import { createServer } from "node:http";
+import { join, resolve } from "node:path";
+import { z } from "zod";
+import { createApi } from "./api-app.ts";
+import { createFetchListener } from "./fetch-listener.ts";
+import { createFunctionsProxy } from "./functions-proxy.ts";
+import { databaseUrlSchema, listen, portSchema, runProgram } from "./program.ts";
+
+const environmentSchema = z.object({
+  DB_URL: databaseUrlSchema,
+  OSP_API_PORT: portSchema.default(54_321),
+  /** Objects lie in its `storage` directory. */
+  OSP_STATE_DIR: z.string().default(".osp").transform((path) => resolve(path)),
+  SECRET_KEY: z.string("is not set: a key such as sb_secret_…").startsWith("sb_secret_"),
+  PUBLISHABLE_KEY: z.string("is not set: a key such as sb_publishable_…").startsWith("sb_publishable_"),
+  /** The functions server. */
+  FUNCTIONS_INTERNAL_URL: z.url("must be a URL such as http://127.0.0.1:9000"),
+});
+
+await runProgram("api", environmentSchema, async (config, log) => {
+  const api = await createApi({
+    databaseUrl: config.DB_URL,
+    storageDirectory: join(config.OSP_STATE_DIR, "storage"),
+    secretKey: config.SECRET_KEY,
+    publishableKey: config.PUBLISHABLE_KEY,
+  }, log);
+  const functions = createFunctionsProxy(config.FUNCTIONS_INTERNAL_URL, log);
+  const restAndStorage = createFetchListener((request, peerAddress) => api.fetch(request, peerAddress), log);
+
+  const server = createServer((incoming, outgoing) => {
+    if (incoming.url?.startsWith("/functions/v1/")) functions(incoming, outgoing);
+    else if (/^\/(rest|storage)\/v1(\/|\?|$)/.test(incoming.url ?? "")) restAndStorage(incoming, outgoing);
+    else outgoing.writeHead(404, { "content-type": "application/json" }).end('{"message":"no Route matched"}');
+  });
+  const { port, stop } = await listen(server, config.OSP_API_PORT, "OSP_API_PORT");
+  return {
+    port,
+    async stop() {
+      await stop();
+      await api.close();
+    },
+  };
+});

@@ -1,0 +1,132 @@
+import { Client as TemporalClient, Connection } from "@temporalio/client";
+import { isDeepStrictEqual } from "node:util";
+import { setTimeout as pause } from "node:timers/promises";
+import pg from "pg";
+import { z } from "zod";
+import { taskQueueOf } from "../supabase/functions/_shared/manifest.ts";
+import type { Example } from "./examples.ts";
+import type { StackAddresses } from "./stack-programs.ts";
+
+export interface WorkflowOutcome {
+  name: string;
+  result: unknown;
+  isAsExpected: boolean;
+}
+
+export interface ExampleOutcome {
+  service_schema: string;
+  deployment_status: string;
+  /** From the request in the database to the worker's first poll, in milliseconds. */
+  insert_to_polling_ms: number | null;
+  error: string | null;
+  workflows: WorkflowOutcome[];
+}
+
+const DEPLOY_TIMEOUT_MS = 120_000;
+const WORKFLOW_TIMEOUT_MS = 60_000;
+
+/** Inserts an example's row, follows it until its worker runs, and runs each of its workflows once. */
+export async function runExample(
+  example: Example,
+  addresses: StackAddresses,
+  onStatus: (status: string) => void,
+  signal: AbortSignal,
+): Promise<ExampleOutcome> {
+  const deployment = await deploy(example, addresses.DB_URL, onStatus, signal);
+  const workflows = deployment.deployment_status === "deployed"
+    ? await runWorkflows(example, addresses.TEMPORAL_ADDRESS, signal)
+    : [];
+  return { service_schema: example.service.service_schema, ...deployment, workflows };
+}
+
+export function isSuccess(outcome: ExampleOutcome): boolean {
+  return outcome.deployment_status === "deployed" && outcome.workflows.length > 0 &&
+    outcome.workflows.every((workflow) => workflow.isAsExpected);
+}
+
+const rowSchema = z.object({
+  deployment_status: z.string(),
+  insert_to_polling_ms: z.number().nullable(),
+  error: z.string().nullable(),
+});
+
+async function deploy({ service }: Example, url: string, onStatus: (status: string) => void, signal: AbortSignal) {
+  const client = new pg.Client({ connectionString: url });
+  client.on("error", () => {}); // cut while waiting: the next query tells it
+  await client.connect();
+  try {
+    // As OSP does it; a row that is there already stays as it is.
+    await client.query(
+      `insert into osp.services (service_schema, service_name, workflows) values ($1, $2, $3) on conflict (service_schema) do nothing`,
+      [service.service_schema, service.service_name, JSON.stringify(service.workflows)],
+    );
+    const deadline = Date.now() + DEPLOY_TIMEOUT_MS;
+    let shown: string | undefined;
+    for (;;) {
+      const { rows } = await client.query(STATUS, [service.service_schema]);
+      const row = rowSchema.parse(rows[0]);
+      for (const status of between(shown, row.deployment_status)) onStatus(status);
+      shown = row.deployment_status;
+      if (["deployed", "failed", "stopped"].includes(shown) || Date.now() > deadline) return row;
+      await pause(25, undefined, { signal });
+    }
+  } finally {
+    await client.end();
+  }
+}
+
+/** The way of a row that is deployed. */
+const WAY = ["requested", "pending", "deploying", "deployed"];
+
+/** What to show next: the new status, and before it those that came and went since the last look. */
+function between(shown: string | undefined, status: string): string[] {
+  if (status === shown) return [];
+  const [from, to] = [WAY.indexOf(shown ?? status), WAY.indexOf(status)];
+  return shown !== undefined && from >= 0 && to > from ? WAY.slice(from + 1, to + 1) : [status];
+}
+
+const STATUS = `
+select
+  coalesce(r.deployment_status, 'requested') as deployment_status,
+  (extract(epoch from r.deployed_at - i.requested_at) * 1000)::integer as insert_to_polling_ms,
+  r.error_message as error
+from osp_metadata.service_intents as i
+left join osp_metadata.worker_registry as r on r.id = i.deployment_id
+where i.service_schema = $1`;
+
+async function runWorkflows(
+  { service, inputs }: Example,
+  address: string,
+  signal: AbortSignal,
+): Promise<WorkflowOutcome[]> {
+  const connection = await Connection.connect({ address });
+  try {
+    const temporal = new TemporalClient({ connection });
+    // All of them end before the connection does: the client goes on asking otherwise.
+    const settled = await connection.withAbortSignal(
+      signal,
+      () =>
+        Promise.allSettled(service.workflows.map(async ({ name, activities }) => {
+          const input = inputs[name];
+          const result: unknown = await temporal.workflow.execute(name, {
+            taskQueue: taskQueueOf(service.service_schema),
+            workflowId: `${service.service_schema}-${name}-${crypto.randomUUID()}`,
+            args: [input],
+            workflowExecutionTimeout: WORKFLOW_TIMEOUT_MS,
+          });
+          return { name, result, isAsExpected: isDeepStrictEqual(result, expectedResult(activities, input)) };
+        })),
+    );
+    return settled.map((outcome) => {
+      if (outcome.status === "fulfilled") return outcome.value;
+      throw outcome.reason;
+    });
+  } finally {
+    await connection.close();
+  }
+}
+
+/** What the example activity server makes of a workflow whose activities ran in order, each on the one before. */
+function expectedResult(activities: string[], input: unknown) {
+  return { steps: activities, input };
+}

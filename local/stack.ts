@@ -1,0 +1,89 @@
+import { freePort } from "../host/free-port.ts";
+import type { Building, Progress } from "./building.ts";
+import { allOrFirstFailure, launch, launchBesideSupabase, launchDeployer } from "./building.ts";
+import { PORT_SETTINGS, type StackConfig } from "./config.ts";
+import { configureDatabase, migrate } from "./database.ts";
+import { keepDatabase } from "./keep-database.ts";
+import { choosePorts } from "./ports.ts";
+import { addressesOf, apiProgram, doorbellProgram, functionsProgram, type StackAddresses } from "./stack-programs.ts";
+import { readPorts, takeState, writePorts, writeStackEnv } from "./stack-state.ts";
+
+export interface Stack {
+  addresses: StackAddresses;
+  /** Ends everything, workers included. */
+  stop(): Promise<void>;
+}
+
+/** Which hosts a stack runs on: our own stand-ins of Supabase's, or those of `supabase start`. */
+export interface Hosts {
+  /** Settings of the ports that it listens on. */
+  ports: readonly (typeof PORT_SETTINGS)[number][];
+  bringUp(building: Building): Promise<StackAddresses>;
+}
+
+/**
+ * Brings up the whole stack on this machine: Postgres, the API with the real Edge Functions, the doorbell, Temporal, an
+ * example of an endpoint for activities, and the deployer.
+ *
+ * @param environment whose PATH, HOME and tool settings are used
+ * @throws {StackError} saying what is in the way and what to do; what had started is ended
+ */
+export async function startStack(
+  config: StackConfig,
+  environment: NodeJS.ProcessEnv,
+  progress: Progress,
+  hosts: Hosts = ownHosts,
+): Promise<Stack> {
+  const state = await takeState(config.OSP_STATE_DIR);
+  const stops: Building["stops"] = [];
+  let stopping: Promise<void> | undefined;
+  const stop = () => stopping ??= endAll(stops).finally(() => state.clear());
+  try {
+    const ports = await choosePorts(config, hosts.ports, readPorts(state.directory));
+    writePorts(state.directory, ports);
+    const addresses = await hosts.bringUp({ config, state, ports, progress, environment, stops });
+    writeStackEnv(state.directory, { ...addresses, OSP_WEBHOOK_SECRET: state.keys.OSP_WEBHOOK_SECRET });
+    return { addresses, stop };
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+}
+
+async function endAll(stops: Building["stops"]): Promise<void> {
+  const failures: unknown[] = [];
+  for (const end of stops.toReversed()) await end().catch((error: unknown) => failures.push(error));
+  if (failures.length > 0) throw new AggregateError(failures, "Not everything could be ended");
+}
+
+/** Postgres, API, functions and doorbell as processes of ours, without Docker. */
+const ownHosts: Hosts = {
+  ports: PORT_SETTINGS,
+  async bringUp(building) {
+    const { config, state, ports, progress } = building;
+    const addresses = addressesOf(ports, state);
+    const functionsPort = await freePort();
+    await progress.step("Postgres 17", async () => {
+      addresses.DB_URL = await keepDatabase(building);
+    });
+    await allOrFirstFailure([
+      ...launchBesideSupabase(building),
+      progress.step(
+        "Edge Functions (Deno)",
+        () => launch(functionsProgram(addresses, functionsPort, config, state), building),
+      ),
+      (async () => {
+        // Before the migrations: Storage's tables are its own, and one of them adds the bucket.
+        await progress.step(
+          "API (rest, storage)",
+          () => launch(apiProgram(addresses, ports, functionsPort, state), building),
+        );
+        await progress.step("Migrations", () => migrate(addresses.DB_URL));
+        await configureDatabase(addresses.DB_URL, addresses.FUNCTIONS_URL, state.keys);
+      })(),
+    ]);
+    await progress.step("Doorbell (pg_net)", () => launch(doorbellProgram(addresses), building));
+    await progress.step("Deployer", () => launchDeployer(addresses, building));
+    return addresses;
+  },
+};

@@ -1,0 +1,83 @@
+import { z } from "zod";
+import { formatProblems, type Problem, problemsOf } from "./problems.ts";
+import { codeName, serviceSchemaName } from "./service.ts";
+import { resolvedOptionsSchema } from "./service-options.ts";
+
+/** Paths of the modules that run a service without code of its own. A frozen contract: stored manifests name them. */
+export const BUILT_IN_ACTIVITIES_PATH = "./service/activities.ts";
+export const BUILT_IN_WORKFLOWS_PATH = "./service/workflows.ts";
+
+const modulePath = z
+  .string()
+  .max(512)
+  .regex(/\.(ts|js|mjs|cjs)$/, "must end in .ts, .js, .mjs or .cjs")
+  .refine(
+    // deno-lint-ignore no-control-regex -- control characters are what is refused
+    (path) => !/^[/\\]|^[A-Za-z][A-Za-z0-9+.-]*:|\\|[\u0000-\u001f]/.test(path) && !path.split("/").includes(".."),
+    "must be a relative path inside the code root, without ..",
+  );
+
+const workflowSchema = z.strictObject({
+  name: codeName,
+  task_queue: z.string().min(1).max(200),
+  workflows_path: modulePath,
+  activities: z.array(codeName).min(1).max(100),
+});
+
+/**
+ * What a worker runs from: one JSON document per revision, immutable. The only definition of this shape.
+ *
+ * Only what the first manifests lacked has a default: version, revision and options.
+ */
+export const manifestSchema = z.strictObject({
+  manifest_version: z.literal(1).default(1),
+  service_schema: serviceSchemaName,
+  service_name: z.string().min(1),
+  revision: z.int().min(1).default(1),
+  activities_path: modulePath,
+  workflows: z.array(workflowSchema).min(1).max(100),
+  options: resolvedOptionsSchema.prefault({}),
+}).superRefine((manifest, context) => {
+  const seen = new Set<string>();
+  manifest.workflows.forEach(({ name }, index) => {
+    if (seen.has(name)) {
+      context.addIssue({ code: "custom", path: ["workflows", index, "name"], message: "stands twice" });
+    }
+    seen.add(name);
+  });
+});
+export type Manifest = z.infer<typeof manifestSchema>;
+export type ManifestWorkflow = Manifest["workflows"][number];
+
+/** The manifest is wrong as written: retrying cannot help, its author must edit it. */
+export class ManifestInvalidError extends Error {
+  override readonly name = "ManifestInvalidError";
+  readonly problems: readonly Problem[];
+
+  constructor(source: string, problems: readonly Problem[], options?: ErrorOptions) {
+    super(`Cannot use manifest ${source}: ${formatProblems(problems)}`, options);
+    this.problems = problems;
+  }
+}
+
+/** @throws {ManifestInvalidError} listing every problem, not only the first */
+export function parseManifest(source: string, input: unknown): Manifest {
+  const parsed = manifestSchema.safeParse(input);
+  if (parsed.success) return parsed.data;
+  throw new ManifestInvalidError(source, problemsOf(parsed.error, input), { cause: parsed.error });
+}
+
+/** Where a worker finds its manifest, relative to the code root; also the name of its mirror in the bucket. */
+export function manifestPath(serviceSchema: string): string {
+  return `manifests/${serviceSchema}.json`;
+}
+
+/** The task queue that a service's worker polls. */
+export function taskQueueOf(serviceSchema: string): string {
+  return `${serviceSchema}-tasks`;
+}
+
+/** Each distinct task queue of a manifest with the workflows that are started on it, in the manifest's order. */
+export function workflowsByTaskQueue(manifest: Manifest): Map<string, ManifestWorkflow[]> {
+  return Map.groupBy(manifest.workflows, (workflow) => workflow.task_queue);
+}

@@ -1,0 +1,63 @@
+import { z } from "zod";
+import { notAnObject } from "./problems.ts";
+import { serviceOptionsSchema } from "./service-options.ts";
+
+/** `osp.services.service_schema`: also a file name, a platform service name and the stem of a task queue. */
+export const serviceSchemaName = z
+  .string("must be a string")
+  .regex(/^[a-z][a-z0-9_]{0,62}$/, "must match ^[a-z][a-z0-9_]{0,62}$");
+
+/** Every object has a member of these names, and every module may have a default export: none can name anything else. */
+const RESERVED_NAMES = new Set(["default", ...Object.getOwnPropertyNames(Object.prototype)]);
+
+/** A workflow's or an activity's name: a JavaScript identifier, for own code exports it under this name. */
+export const codeName = z
+  .string("must be a string")
+  .regex(/^[A-Za-z_$][A-Za-z0-9_$]{0,127}$/, "must match ^[A-Za-z_$][A-Za-z0-9_$]{0,127}$")
+  .refine((name) => !/^__(temporal|osp)_/.test(name), "must not begin with __temporal_ or __osp_: both are reserved")
+  .refine((name) => !RESERVED_NAMES.has(name), "is reserved in JavaScript: choose another name");
+
+/** A service as OSP writes it: what a revision is made from. The SQL of `osp.services` checks structure and limits alike. */
+export const serviceSchema = z.strictObject({
+  service_schema: serviceSchemaName,
+  service_name: z
+    .string("must be a string")
+    // Characters as Postgres counts them, not UTF-16 units.
+    .refine((name) => name.length >= 1 && [...name].length <= 200, "must have 1 to 200 characters")
+    // deno-lint-ignore no-control-regex -- control characters are what is refused
+    .regex(/^[^\u0000-\u001f\u007f]*$/, "must not hold control characters")
+    .regex(/[^ ]/, "must not be blank"),
+  workflows: z
+    .array(
+      z.strictObject(
+        {
+          name: codeName,
+          activities: z
+            .array(codeName, "must be an array of 1 to 100 activity names")
+            .min(1, "must have 1 to 100 entries")
+            .max(100, "must have 1 to 100 entries")
+            .superRefine(refuseDuplicates((name) => name)),
+        },
+        notAnObject("must be an object with name and activities"),
+      ),
+      "must be an array of 1 to 100 workflows",
+    )
+    .min(1, "must have 1 to 100 entries")
+    .max(100, "must have 1 to 100 entries")
+    .superRefine(refuseDuplicates(({ name }) => name, "name")),
+  options: serviceOptionsSchema.default({}),
+});
+
+function refuseDuplicates<Entry>(nameOf: (entry: Entry) => string, member?: string) {
+  return (entries: Entry[], context: z.RefinementCtx<Entry[]>) => {
+    const seen = new Set<string>();
+    entries.forEach((entry, index) => {
+      const name = nameOf(entry);
+      if (seen.has(name)) {
+        const path = member === undefined ? [index] : [index, member];
+        context.addIssue({ code: "custom", path, message: "stands twice" });
+      }
+      seen.add(name);
+    });
+  };
+}

@@ -1,0 +1,51 @@
+import { z } from "zod";
+
+/** A taken intent: what `osp_metadata.take_intents` returns. */
+export const intentSchema = z.object({
+  service_schema: z.string(),
+  revision: z.int(),
+  wanted: z.enum(["run", "stop"]),
+  source: z.string(),
+  requested_by: z.string(),
+  deployment_id: z.string(),
+  /** The right to enqueue it; the same for all of one taking. */
+  lease_token: z.string(),
+  /** The row of `osp.services` at that revision; null: it is gone. */
+  spec: z.unknown(),
+});
+export type Intent = z.infer<typeof intentSchema>;
+
+/** One element of the argument of `osp_metadata.enqueue_deployments`. */
+export type DeploymentRequest = Intent & {
+  manifest?: unknown;
+  manifest_sha256?: string;
+  /** With a code the revision is refused: its row is `failed` from the start. */
+  error_code?: string;
+  error_message?: string;
+};
+
+/** What `osp_metadata.enqueue_deployments` accepted. */
+export const enqueuedSchema = z.object({
+  service_schema: z.string(),
+  revision: z.int(),
+  deployment_status: z.enum(["pending", "failed"]),
+  is_newest: z.boolean(),
+});
+export type Enqueued = z.infer<typeof enqueuedSchema>;
+
+/** The intents as the function sees them. Each call throws when the database cannot be reached. */
+export interface IntentQueue {
+  take(): Promise<Intent[]>;
+  enqueue(deployments: DeploymentRequest[]): Promise<Enqueued[]>;
+  /** Gives intents back, as if they had not been taken. */
+  release(intents: Intent[]): Promise<void>;
+  countWaiting(): Promise<number>;
+}
+
+/** Where manifests are kept. Each call throws when Storage cannot be reached. */
+export interface ManifestStore {
+  /** Writes an object that is never written again; one that exists is success, for its name holds its hash. */
+  putOnce(path: string, json: string): Promise<void>;
+  /** Writes an object, over whatever is there. */
+  put(path: string, json: string): Promise<void>;
+}

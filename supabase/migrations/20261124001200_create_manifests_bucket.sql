@@ -1,0 +1,14 @@
+-- Purpose: the private bucket that manifests are kept in. A Postgres without Storage has none.
+
+set lock_timeout = '5s'; -- never a queue of writers behind a migration that waits
+
+do $$
+begin
+  if pg_catalog.to_regclass('storage.buckets') is not null then
+    insert into storage.buckets (id, name, public, file_size_limit, allowed_mime_types)
+    values ('manifests', 'manifests', false, 1048576, '{application/json}')
+    on conflict (id) do update set
+      public = false, file_size_limit = excluded.file_size_limit, allowed_mime_types = excluded.allowed_mime_types;
+  end if;
+end;
+$$;

@@ -1,0 +1,40 @@
+/** A figure of the benchmark, as `--json` prints it. */
+export interface BenchResult {
+  name: string;
+  value: number;
+  /** `ratio`: against the peer or the floor of the same run that `raw` shows. */
+  unit: "ms" | "ratio";
+  /** The most that `value` may be; null: for information. */
+  goal: number | null;
+  /** Null without a goal. */
+  met: boolean | null;
+  /** What `value` was made of. Milliseconds where the name ends so. */
+  raw: Record<string, number | number[] | null>;
+}
+
+/** Judged before it is rounded: 2.2004 misses a goal of 2.2, however it is printed. */
+export function createResult(figure: Omit<BenchResult, "met">): BenchResult {
+  const { value, goal, raw, ...named } = figure;
+  return {
+    ...named,
+    value: rounded(value),
+    goal,
+    met: goal === null ? null : value <= goal,
+    raw: Object.fromEntries(
+      Object.entries(raw).map(([name, part]) => [name, Array.isArray(part) ? part.map(rounded) : rounded(part)]),
+    ),
+  };
+}
+
+/** The mean of the two in the middle when their number is even. */
+export function median(values: number[]): number {
+  const sorted = values.toSorted((a, b) => a - b);
+  const upper = sorted[Math.floor(sorted.length / 2)];
+  const lower = sorted[Math.floor((sorted.length - 1) / 2)];
+  if (upper === undefined || lower === undefined) throw new Error("Cannot take the median of no values");
+  return (lower + upper) / 2;
+}
+
+function rounded<Value extends number | null>(value: Value): Value | number {
+  return value === null ? value : Math.round(value * 1000) / 1000;
+}

@@ -1,0 +1,72 @@
+import { describe, expect, test } from "vitest";
+import { problemsOf } from "../../supabase/functions/_shared/problems.ts";
+import { serviceSchema } from "../../supabase/functions/_shared/service.ts";
+import { refusal, useDatabase } from "../support/database.ts";
+import { insertService } from "../support/services.ts";
+import { serviceCases } from "./service-cases.ts";
+
+const database = useDatabase();
+
+function insert(row: Record<string, unknown>) {
+  const json = (value: unknown) => value === null ? null : JSON.stringify(value);
+  return database.rows(
+    `insert into osp.services (service_schema, service_name, workflows, options) values ($1, $2, $3, $4) returning service_schema`,
+    [row["service_schema"], row["service_name"], json(row["workflows"]), json(row["options"])],
+  );
+}
+
+describe("SQL refuses a bad row with 23514, the path, the rule and an example", () => {
+  test.each(serviceCases)("$title", async ({ row, refused, onlyZod }) => {
+    await database.rows(`delete from osp.services`);
+    if (refused === undefined || onlyZod) {
+      expect(await insert(row)).toEqual([{ service_schema: row["service_schema"] }]);
+      return;
+    }
+    const error = await refusal(insert(row));
+    expect(error.code).toBe("23514");
+    expect(error.message.slice(0, refused.path.length + 1)).toBe(`${refused.path}:`);
+    expect(error.message).toMatch(refused.rule);
+    expect(error.hint).toContain("insert into osp.services");
+    expect(await database.rows(`select from osp.services`)).toEqual([]);
+  });
+});
+
+describe("zod refuses the same rows at the same path by the same rule", () => {
+  test.each(serviceCases)("$title", ({ row, refused }) => {
+    const parsed = serviceSchema.safeParse(row);
+    const problems = parsed.success ? [] : problemsOf(parsed.error, row);
+    if (refused === undefined) expect(problems).toEqual([]);
+    else expect(problems).toContainEqual({ path: refused.path, message: expect.stringMatching(refused.rule) });
+  });
+});
+
+test("1 MB of jsonb is refused with its size", async () => {
+  const error = await refusal(
+    insertService(database, "huge", { options: { activity_endpoint: "x".repeat(1_000_000) } }),
+  );
+  expect(error).toMatchObject({
+    code: "23514",
+    message: expect.stringMatching(/10000\d\d bytes.*at most 262144 bytes/),
+  });
+});
+
+test("service_schema cannot be changed, and the hint says what to do instead", async () => {
+  await insertService(database, "before");
+  const error = await refusal(
+    database.rows(`update osp.services set service_schema = 'after' where service_schema = 'before'`),
+  );
+  expect(error).toMatchObject({ code: "23514", hint: expect.stringContaining("Insert a row") });
+});
+
+test("updated_at follows a change and stays at a no-op", async () => {
+  await insertService(database, "touched");
+  const read = async () =>
+    (await database.rows<{ at: string }>(
+      `select updated_at::text as at from osp.services where service_schema = 'touched'`,
+    ))[0]?.at;
+  const before = await read();
+  await database.rows(`update osp.services set service_name = service_name where service_schema = 'touched'`);
+  expect(await read()).toBe(before);
+  await database.rows(`update osp.services set service_name = 'Other' where service_schema = 'touched'`);
+  expect(await read()).not.toBe(before);
+});

@@ -1,0 +1,35 @@
+import { expect, test } from "vitest";
+import { backoffSeconds, settleFailure } from "../../deployer/outcome.ts";
+
+const rules = { maxAttempts: 3, retrySeconds: 5, retryCapSeconds: 300, deferSeconds: 5, deferCapSeconds: 60 };
+const failure = (errorClass: "permanent" | "transient" | "unavailable") => ({
+  class: errorClass,
+  code: "x",
+  message: "m",
+  facts: {},
+});
+
+test.each([[1, 5], [2, 10], [3, 20], [7, 300]])("after %i failures the next try waits %i s", (failures, seconds) => {
+  expect(backoffSeconds(failures, 5, 300, 0)).toBe(seconds);
+  expect(backoffSeconds(failures, 5, 300, 1)).toBeCloseTo(seconds * 0.8);
+});
+
+test("a permanent failure ends it at once, a transient one after the last attempt", () => {
+  expect(settleFailure(failure("permanent"), { attempt: 1, deferrals: 0 }, rules, 0)).toMatchObject({
+    outcome: "failed",
+  });
+  expect(settleFailure(failure("transient"), { attempt: 2, deferrals: 0 }, rules, 0)).toMatchObject({
+    outcome: "retry",
+    delaySeconds: 10,
+  });
+  expect(settleFailure(failure("transient"), { attempt: 3, deferrals: 0 }, rules, 0)).toMatchObject({
+    outcome: "failed",
+  });
+});
+
+test("what is unavailable is deferred however often, at most 60 s", () => {
+  expect(settleFailure(failure("unavailable"), { attempt: 3, deferrals: 40 }, rules, 0)).toMatchObject({
+    outcome: "deferred",
+    delaySeconds: 60,
+  });
+});

@@ -1,0 +1,46 @@
+import { z } from "zod";
+import { cacheDirectory } from "../host/cache-directory.ts";
+import { EXIT_CODES, WorkerExitError } from "./exit.ts";
+import { type TemporalTarget, temporalTarget } from "./temporal-target.ts";
+
+const environmentSchema = z.object({
+  MANIFEST_PATH: z.string("must name the manifest, relative to the working directory").min(1),
+  PORT: z.coerce.number().int().min(0).max(65_535).optional(),
+  OSP_DRAIN_SECONDS: z.coerce.number().int().min(0).max(86_400).default(30),
+  OSP_CONNECT_DEADLINE_SECONDS: z.coerce.number().int().min(0).max(86_400).default(180),
+});
+
+/** All that a worker is told from outside. */
+export interface WorkerConfig {
+  manifestPath: string;
+  /** Serve /healthz and /readyz here; 0 is any free port. */
+  port: number | undefined;
+  /** How long activities in flight may take after SIGTERM before they are cancelled. */
+  drainSeconds: number;
+  connectDeadlineSeconds: number;
+  cacheDirectory: string;
+  temporal: TemporalTarget;
+}
+
+/** @throws {WorkerExitError} naming every variable to correct, not only the first */
+export function parseConfig(environment: NodeJS.ProcessEnv): WorkerConfig {
+  const filled = Object.fromEntries(
+    Object.entries(environment).map(([name, value]) => [name, value?.trim()]).filter(([, value]) => value),
+  );
+  const parsed = environmentSchema.safeParse(filled);
+  const temporal = temporalTarget(filled);
+  const problems = [
+    ...(parsed.error?.issues ?? []).map(({ path, message }) => `environment variable ${path.join(".")}: ${message}`),
+    ...temporal.problems,
+  ];
+  if (!parsed.success || temporal.target === undefined) throw new WorkerExitError(EXIT_CODES.unusable, problems);
+  const { MANIFEST_PATH, PORT, OSP_DRAIN_SECONDS, OSP_CONNECT_DEADLINE_SECONDS } = parsed.data;
+  return {
+    manifestPath: MANIFEST_PATH,
+    port: PORT,
+    drainSeconds: OSP_DRAIN_SECONDS,
+    connectDeadlineSeconds: OSP_CONNECT_DEADLINE_SECONDS,
+    cacheDirectory: cacheDirectory(environment),
+    temporal: temporal.target,
+  };
+}

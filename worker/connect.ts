@@ -1,0 +1,72 @@
+import { setTimeout as pause } from "node:timers/promises";
+import { NativeConnection, TransportError } from "@temporalio/worker";
+import { describeError, EXIT_CODES, WorkerExitError } from "./exit.ts";
+import { GRPC, grpcStatus } from "./grpc-status.ts";
+import type { Log } from "./log.ts";
+import type { TemporalTarget } from "./temporal-target.ts";
+import { withTimeLimit } from "./time-limit.ts";
+
+/** A server that accepts and never answers would hold the connect for ever. */
+const ATTEMPT_MS = 10_000;
+/** A young server answers before it knows its namespaces. */
+const NAMESPACE_GRACE_MS = 10_000;
+
+/**
+ * A connection to a Temporal that answers and has the namespace. Tries until the deadline.
+ *
+ * @throws {WorkerExitError} 69 past the deadline; 78 for what no further try can cure
+ */
+export async function connect(target: TemporalTarget, deadlineSeconds: number, log: Log): Promise<NativeConnection> {
+  const startedAt = Date.now();
+  for (let attempt = 1;; attempt++) {
+    try {
+      return await connectOnce(target);
+    } catch (error) {
+      const waitedMs = Date.now() - startedAt;
+      const reason = describeError(error);
+      const where = `Temporal at ${target.address}, namespace "${target.namespace}"`;
+      if (!isTransient(error, waitedMs)) {
+        const problem = `${where}, refuses: ${reason}. Correct the TEMPORAL_* variables`;
+        throw new WorkerExitError(EXIT_CODES.unusable, [problem], { cause: error });
+      }
+      const retryInMs = backoffMs(attempt);
+      if (waitedMs + retryInMs > deadlineSeconds * 1000) {
+        const problem = `${where}, could not be reached within ${deadlineSeconds} s: ${reason}`;
+        throw new WorkerExitError(EXIT_CODES.unreachable, [problem], { cause: error });
+      }
+      log.warn({ event: "worker.connect_failed", attempt, retry_in_ms: retryInMs, address: target.address, reason });
+      await pause(retryInMs);
+    }
+  }
+}
+
+async function connectOnce({ connectionOptions, namespace }: TemporalTarget): Promise<NativeConnection> {
+  const connection = await withTimeLimit(NativeConnection.connect(connectionOptions), ATTEMPT_MS, noAnswer);
+  try {
+    // Worker.create asks the same, but leaves half-made Workers behind when the answer is no.
+    const ask = () => connection.workflowService.describeNamespace({ namespace });
+    await withTimeLimit(connection.withDeadline(Date.now() + ATTEMPT_MS, ask), ATTEMPT_MS, noAnswer);
+    return connection;
+  } catch (error) {
+    await connection.close();
+    throw error;
+  }
+}
+
+function noAnswer(): Error {
+  return new TransportError(`no answer within ${ATTEMPT_MS / 1000} s`);
+}
+
+function isTransient(error: unknown, waitedMs: number): boolean {
+  const status = grpcStatus(error);
+  if (status === GRPC.notFound) return waitedMs < NAMESPACE_GRACE_MS;
+  if (status !== undefined) return status !== GRPC.permissionDenied && status !== GRPC.unauthenticated;
+  // TLS spoken to a plaintext port, unreadable PEM: transport errors by name only.
+  return error instanceof TransportError &&
+    !/InvalidContentType|ParseError|InvalidCertificate/.test(describeError(error));
+}
+
+/** 1 s, doubling to 15 s; 20 % either way, so that a fleet does not knock in step. */
+function backoffMs(attempt: number): number {
+  return Math.round(Math.min(1_000 * 2 ** (attempt - 1), 15_000) * (0.8 + 0.4 * Math.random()));
+}

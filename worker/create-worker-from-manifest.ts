@@ -1,0 +1,81 @@
+import { hostname } from "node:os";
+import { type NativeConnection, Worker, type WorkerOptions } from "@temporalio/worker";
+import { canonicalJson, sha256Hex } from "../supabase/functions/_shared/canonical-json.ts";
+import type { Manifest } from "../supabase/functions/_shared/manifest.ts";
+import { formatWorkerIdentity } from "../supabase/functions/_shared/worker-identity.ts";
+import type { ServiceQueue } from "./load-service.ts";
+import { workerVersion } from "./worker-version.ts";
+
+export interface WorkerSettings {
+  manifest: Manifest;
+  queues: ServiceQueue[];
+  connection: NativeConnection;
+  namespace: string;
+  drainSeconds: number;
+}
+
+/** A Temporal Worker and the queue it polls. */
+export interface QueueWorker {
+  taskQueue: string;
+  /** Task types that it polls: a queue may be without activities. */
+  pollsActivities: boolean;
+  worker: Worker;
+}
+
+/** Activities that ignore their cancellation get this much longer than the drain time. */
+export const FORCE_AFTER_DRAIN_SECONDS = 5;
+
+/** One Temporal Worker for each of the manifest's task queues, on one connection; none polls yet. */
+export async function createWorkersFromManifest(settings: WorkerSettings): Promise<QueueWorker[]> {
+  const { manifest, queues } = settings;
+  const shared = { ...sharedOptions(settings), ...await labels(manifest) };
+  return await Promise.all(queues.map(async ({ taskQueue, bundlePath, activities }) => ({
+    taskQueue,
+    pollsActivities: Object.keys(activities).length > 0,
+    worker: await Worker.create({ ...shared, taskQueue, workflowBundle: { codePath: bundlePath }, activities }),
+  })));
+}
+
+/**
+ * Sized for 512 MB (facts/temporal-worker.md, 2.3): the SDK would derive its cache from the machine's memory, not the
+ * container's. Few pollers while idle, more under load.
+ */
+function sharedOptions({ connection, namespace, drainSeconds, queues }: WorkerSettings) {
+  const pollers = { type: "autoscaling", minimum: 1, initial: 2, maximum: 10 } as const;
+  return {
+    connection,
+    namespace,
+    shutdownGraceTime: drainSeconds * 1000,
+    shutdownForceTime: (drainSeconds + FORCE_AFTER_DRAIN_SECONDS) * 1000,
+    maxCachedWorkflows: Math.max(10, Math.floor(100 / queues.length)),
+    maxConcurrentWorkflowTaskExecutions: 20,
+    maxConcurrentActivityTaskExecutions: 20,
+    maxConcurrentLocalActivityExecutions: 20,
+    workflowTaskPollerBehavior: pollers,
+    activityTaskPollerBehavior: pollers,
+  } satisfies Partial<WorkerOptions>;
+}
+
+/** Who polls, for people and for the deployer's readiness check. One identity per process: heartbeats carry only the first. */
+async function labels(manifest: Manifest) {
+  return {
+    identity: workerIdentity(manifest),
+    // A label without routing: a versioned worker gets no task until somebody promotes its version.
+    workerDeploymentOptions: {
+      useWorkerVersioning: false,
+      version: {
+        deploymentName: manifest.service_schema,
+        buildId: (await sha256Hex(canonicalJson(manifest))).slice(0, 16),
+      },
+    },
+  } satisfies Partial<WorkerOptions>;
+}
+
+export function workerIdentity(manifest: Manifest): string {
+  return formatWorkerIdentity({
+    serviceSchema: manifest.service_schema,
+    revision: manifest.revision,
+    process: `${hostname().replace(/\s+/g, "-")}:${process.pid}`,
+    workerVersion: workerVersion(),
+  });
+}

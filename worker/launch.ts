@@ -1,0 +1,133 @@
+import { setTimeout as pause } from "node:timers/promises";
+import type { Manifest } from "../supabase/functions/_shared/manifest.ts";
+import { parseConfig, type WorkerConfig } from "./config.ts";
+import { describeError, EXIT_CODES, WorkerExitError } from "./exit.ts";
+import { type HealthServer, startHealthServer } from "./health-server.ts";
+import { createLog, type Log } from "./log.ts";
+import type { ServiceQueue } from "./load-service.ts";
+import { readManifest } from "./read-manifest.ts";
+import type { ReadinessDeps } from "./readiness.ts";
+import { stopSignal } from "./stop-signal.ts";
+
+export interface Launch {
+  environment: NodeJS.ProcessEnv;
+  codeRoot: string;
+  /** Validate only. */
+  isCheck: boolean;
+}
+
+/** What the last line needs, whenever it comes. */
+interface Ending {
+  log: Log;
+  flush(): void;
+}
+
+/** Runs a worker to its end and ends the process; its last line says how: `worker.exit {code, problems}`. */
+export async function launchWorker(launch: Launch): Promise<never> {
+  const ending: Ending = { log: createLog(), flush: () => {} };
+  for (const event of ["uncaughtException", "unhandledRejection"] as const) {
+    process.on(event, (error: unknown) => end(ending, new WorkerExitError(EXIT_CODES.fatal, [stackOf(error)])));
+  }
+  try {
+    await run(launch, ending);
+    return end(ending);
+  } catch (error) {
+    return end(ending, error);
+  }
+}
+
+async function run({ environment, codeRoot, isCheck }: Launch, ending: Ending): Promise<void> {
+  const stop = stopSignal(() => end(ending), () => end(ending, secondSignal()));
+  const config = parseConfig(environment);
+  const manifest = await readManifest(codeRoot, config.manifestPath);
+  const { service_schema, revision } = manifest;
+  const log = ending.log = ending.log.child({ service_schema, revision });
+  log.info({
+    event: "worker.starting",
+    manifest_path: config.manifestPath,
+    code_root: codeRoot,
+    node: process.version,
+  });
+
+  const { loadService } = await import("./load-service.ts");
+  const queues = await loadService(manifest, codeRoot, config.cacheDirectory, log);
+  if (isCheck) return;
+  const health = config.port === undefined ? undefined : await startHealthServer(config.port);
+  await serve({ config, manifest, queues, health, stop, ending });
+}
+
+interface Serving {
+  config: WorkerConfig;
+  manifest: Manifest;
+  queues: ServiceQueue[];
+  health: HealthServer | undefined;
+  stop: ReturnType<typeof stopSignal>;
+  ending: Ending;
+}
+
+/** Polls until the process is told to stop. The SDK is loaded only here: a bad manifest is told at once. */
+async function serve({ config, manifest, queues, health, stop, ending }: Serving): Promise<void> {
+  const { log } = ending;
+  const { drainSeconds, connectDeadlineSeconds, temporal } = config;
+  const { namespace } = temporal;
+  const { installRuntime } = await import("./sdk-log.ts");
+  const sdk = installRuntime(log);
+  ending.flush = sdk.flush;
+  const { connect } = await import("./connect.ts");
+  const connection = await connect(temporal, connectDeadlineSeconds, log);
+  const { createWorkersFromManifest, workerIdentity } = await import("./create-worker-from-manifest.ts");
+  const workers = await createWorkersFromManifest({ manifest, queues, connection, namespace, drainSeconds });
+
+  const { runWorkers } = await import("./run-workers.ts");
+  const signal = stop.beginDraining((name) =>
+    log.info({ event: "worker.draining", signal: name, drain_seconds: drainSeconds })
+  );
+  const identity = workerIdentity(manifest);
+  void announceReadiness({ connection, namespace, identity, workers }, health, signal, log);
+  const { watchAccess } = await import("./watch-access.ts");
+  const accessLost = watchAccess(connection, namespace);
+  await runWorkers({ workers, drainSeconds, stop: signal, accessLost, lastError: sdk.lastError });
+}
+
+/** Logs `worker.ready` once Temporal has seen every queue polled. */
+async function announceReadiness(
+  deps: ReadinessDeps,
+  health: HealthServer | undefined,
+  stop: AbortSignal,
+  log: Log,
+): Promise<void> {
+  const { checkReadiness } = await import("./readiness.ts");
+  health?.reportReadiness(() => checkReadiness(deps));
+  for (let waitMs = 20; !stop.aborted; waitMs = Math.min(waitMs * 1.5, 1_000)) {
+    const { ready } = await checkReadiness(deps);
+    if (ready && !stop.aborted) {
+      const task_queues = deps.workers.map(({ taskQueue }) => taskQueue);
+      log.info({ event: "worker.ready", task_queues, identity: deps.identity, port: health?.port });
+      return;
+    }
+    await pause(waitMs);
+  }
+}
+
+function end({ log, flush }: Ending, error?: unknown): never {
+  flush();
+  const code = error === undefined
+    ? EXIT_CODES.clean
+    : error instanceof WorkerExitError
+    ? error.code
+    : EXIT_CODES.fatal;
+  const problems = error === undefined ? [] : error instanceof WorkerExitError ? error.problems : [stackOf(error)];
+  log[code === EXIT_CODES.clean ? "info" : "error"]({ event: "worker.exit", code, problems });
+  process.exit(code);
+}
+
+function secondSignal(): WorkerExitError {
+  return new WorkerExitError(EXIT_CODES.fatal, [
+    "a second signal came while draining: work in flight is left to Temporal's retries",
+  ]);
+}
+
+/** For what nobody expected: where it happened helps more than a tidy line. */
+function stackOf(error: unknown): string {
+  return error instanceof Error && error.stack !== undefined ? error.stack : describeError(error);
+}

@@ -1,0 +1,66 @@
+import type { NativeConnection } from "@temporalio/worker";
+import type { QueueWorker } from "./create-worker-from-manifest.ts";
+import { GRPC, grpcStatus } from "./grpc-status.ts";
+import { withTimeLimit } from "./time-limit.ts";
+
+export interface QueueReadiness {
+  task_queue: string;
+  state: string;
+  /** Temporal has seen this process poll lately, for each type of task. */
+  polls: boolean;
+}
+
+export interface Readiness {
+  ready: boolean;
+  queues: QueueReadiness[];
+}
+
+export interface ReadinessDeps {
+  connection: NativeConnection;
+  namespace: string;
+  identity: string;
+  workers: readonly QueueWorker[];
+}
+
+/** An idle worker's polls begin at most a minute apart (measured: 54 s). */
+const POLLER_FRESH_MS = 90_000;
+const ASK_MS = 2_000;
+const TASK_TYPE = { workflow: 1, activity: 2 } as const; // temporal.api.enums.v1.TaskQueueType
+
+/**
+ * Asks Temporal itself whether this process polls: a Worker that says RUNNING has perhaps not polled yet, or its
+ * server is gone.
+ */
+export async function checkReadiness(deps: ReadinessDeps): Promise<Readiness> {
+  const queues = await Promise.all(deps.workers.map(async (worker): Promise<QueueReadiness> => {
+    const state = worker.worker.getState();
+    return { task_queue: worker.taskQueue, state, polls: state === "RUNNING" && await polls(deps, worker) };
+  }));
+  return { ready: queues.length > 0 && queues.every((queue) => queue.polls), queues };
+}
+
+async function polls(deps: ReadinessDeps, { taskQueue, pollsActivities, worker }: QueueWorker): Promise<boolean> {
+  const types = [TASK_TYPE.workflow, ...(pollsActivities ? [TASK_TYPE.activity] : [])];
+  const seen = await Promise.all(types.map((type) => isSeen(deps, taskQueue, type)));
+  if (seen.includes("unreachable")) return false;
+  // A worker whose slots are all taken does not poll, and is well.
+  return !seen.includes("no") || worker.getStatus().numInFlightActivities > 0;
+}
+
+async function isSeen(
+  { connection, namespace, identity }: ReadinessDeps,
+  taskQueue: string,
+  taskQueueType: 1 | 2,
+): Promise<"yes" | "no" | "unreachable"> {
+  const request = { namespace, taskQueue: { name: taskQueue, kind: 1 }, taskQueueType };
+  const ask = () => connection.workflowService.describeTaskQueue(request);
+  try {
+    const { pollers } = await withTimeLimit(ask(), ASK_MS, () => new Error("Temporal gave no answer in time"));
+    const isOurs = (poller: (typeof pollers)[number]) =>
+      poller.identity === identity && Date.now() - Number(poller.lastAccessTime?.seconds ?? 0) * 1000 < POLLER_FRESH_MS;
+    return pollers.some(isOurs) ? "yes" : "no";
+  } catch (error) {
+    // A key that may poll but not look: the Worker's own word must do.
+    return grpcStatus(error) === GRPC.permissionDenied ? "yes" : "unreachable";
+  }
+}

@@ -16,6 +16,11 @@ export interface AttemptDeps {
   log: Logger;
 }
 
+const HANDED_BACK = {
+  shutdown: "the deployer was told to stop",
+  supervision_lost: "another deployer supervises the workers",
+};
+
 /** More would mean that the row takes its deployers down. */
 const MOST_ABANDONED = 10;
 
@@ -50,7 +55,8 @@ export async function attempt(claim: Claim, deps: AttemptDeps, signal: AbortSign
 
 async function tryIt(claim: Claim, deps: AttemptDeps, signal: AbortSignal): Promise<Settlement> {
   if (claim.is_superseded) return { outcome: "superseded" };
-  if (claim.abandoned > MOST_ABANDONED) {
+  // A stop is tried for as long as it takes: what was deleted must not go on running.
+  if (claim.abandoned > MOST_ABANDONED && !wantsStop(claim)) {
     throw new PlatformError(
       "permanent",
       "abandoned_too_often",
@@ -60,53 +66,74 @@ async function tryIt(claim: Claim, deps: AttemptDeps, signal: AbortSignal): Prom
   return wantsStop(claim) ? await stop(claim, deps, signal) : await deploy(claim, deps, signal);
 }
 
-async function stop(claim: Claim, { registry, platform }: AttemptDeps, signal: AbortSignal): Promise<Settlement> {
+async function stop(claim: Claim, deps: AttemptDeps, signal: AbortSignal): Promise<Settlement> {
+  const { platform } = deps;
   const service: PlatformService = {
     serviceSchema: claim.service_schema,
     id: claim.platform_service_id ?? claim.service_schema,
   };
   const isDeleted = claim.source === "delete";
-  await registry.report(claim, "stopping", `${isDeleted ? "removing" : "stopping"} its worker on ${platform.name}`);
+  await record(claim, deps, "stopping", `${isDeleted ? "removing" : "stopping"} its worker on ${platform.name}`);
   await (isDeleted ? platform.remove(service, signal) : platform.stop(service, signal));
   return { outcome: "stopped" };
 }
 
 async function deploy(claim: Claim, deps: AttemptDeps, signal: AbortSignal): Promise<Settlement> {
-  const { registry, platform, readiness } = deps;
+  const { registry, platform } = deps;
   const manifest = await verifyManifest(claim);
   const upload = await stageUpload(claim.manifest_path, manifest);
   try {
-    await registry.report(claim, "deploying", `attempt ${claim.attempt}: deploying on ${platform.name}`);
+    await record(claim, deps, "deploying", `attempt ${claim.attempt}: deploying on ${platform.name}`);
+    let workerVersion: string | undefined;
     const request = {
       serviceSchema: claim.service_schema,
       revision: claim.revision,
       deploymentId: claim.id,
       manifest,
       directory: upload.directory,
+      async untilServing(serving: AbortSignal) {
+        workerVersion = await untilServing(claim, manifest, deps, serving);
+      },
     };
     // A line for people: that it gets lost is no reason to end the deployment.
     const report = (line: string) => void registry.report(claim, "deploying", line).catch(() => {});
     const deployed = await platform.deploy(request, report, signal);
-    await registry.report(claim, "readiness", "its worker runs; waiting for Temporal to see it polling");
-    const result = await readiness.wait(
-      { serviceSchema: claim.service_schema, revision: claim.revision, manifest },
-      signal,
-    );
-    if (!result.ready) {
-      throw new PlatformError(
-        result.isUnavailable ? "unavailable" : "transient",
-        "not_polling",
-        `The worker does not serve its task queues: ${result.reason}`,
-      );
-    }
     return {
       outcome: "deployed",
-      workerVersion: result.workerVersion,
+      workerVersion,
       serviceId: deployed.serviceId,
       platformDeploymentId: deployed.deploymentId,
     };
   } finally {
     await upload.remove();
+  }
+}
+
+/** The version of the worker that Temporal shows. @throws {PlatformError} when there is none in time */
+async function untilServing(
+  claim: Claim,
+  manifest: Manifest,
+  deps: AttemptDeps,
+  signal: AbortSignal,
+): Promise<string | undefined> {
+  const { service_schema: serviceSchema, revision } = claim;
+  await record(claim, deps, "readiness", "its worker runs; waiting for Temporal to see it polling");
+  const result = await deps.readiness.wait({ serviceSchema, revision, manifest }, signal);
+  if (result.ready) return result.workerVersion;
+  throw new PlatformError(
+    result.isUnavailable ? "unavailable" : "transient",
+    "not_polling",
+    `The worker does not serve its task queues: ${result.reason}`,
+  );
+}
+
+/** Writes down how far the attempt has come. A database that cannot be reached is not the deployment's fault. */
+async function record(claim: Claim, { registry }: AttemptDeps, step: string, line: string): Promise<void> {
+  try {
+    await registry.report(claim, step, line);
+  } catch (error) {
+    const message = `The database does not answer: ${formatError(error)}`;
+    throw new PlatformError("unavailable", "database_unreachable", message, {}, { cause: error });
   }
 }
 
@@ -137,7 +164,7 @@ function settleError(
   if (signal.aborted) {
     const cause: AbortCause = signal.reason;
     if (cause === "lease_lost") return undefined;
-    return { outcome: cause === "superseded" ? "superseded" : "handed_back" };
+    return cause === "superseded" ? { outcome: cause } : { outcome: "handed_back", reason: HANDED_BACK[cause] };
   }
-  return settleFailure(failureOf(error), claim, rules, Math.random());
+  return settleFailure(failureOf(error), { ...claim, mayFail: !wantsStop(claim) }, rules, Math.random());
 }

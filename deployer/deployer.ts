@@ -26,11 +26,18 @@ export interface DeployerDeps extends AttemptDeps {
   settings: DeployerSettings;
 }
 
+/** A second's share: whoever takes over what is lost may begin at once. */
+const LOSS_TICK_MS = 100;
+
 /** Claims and deploys until `signal` aborts; what is in hand is then settled, or handed back after the grace. */
 export async function runDeployer(deps: DeployerDeps, signal: AbortSignal): Promise<void> {
   const hands = createHands(deps.settings.leaseSeconds);
   const background = new AbortController();
-  const beside = [renewLeases(hands, deps, background.signal), sweep(deps, signal)];
+  const beside = [
+    renewLeases(hands, deps, background.signal),
+    endWhatIsLost(hands, deps, background.signal),
+    sweep(deps, signal),
+  ];
   await claimAndDeploy(hands, deps, signal);
 
   const isFree = await hands.empty(deps.settings.shutdownSeconds * 1000);
@@ -71,7 +78,18 @@ async function renewLeases(
     const askedAt = performance.now();
     const renewals = await complaint.about(registry.renew(tokens), undefined);
     if (renewals !== undefined) hands.renewed(tokens, renewals, askedAt);
+  }
+}
+
+/** Beside the renewal, which may be waiting for a database that does not answer. */
+async function endWhatIsLost(hands: Hands, { supervision }: DeployerDeps, signal: AbortSignal): Promise<void> {
+  let wasHeld = false;
+  while (!signal.aborted) {
+    await pause(LOSS_TICK_MS, undefined, { signal }).catch(() => {});
     hands.abortExpired();
+    const isHeld = supervision?.isHeld() ?? false;
+    if (wasHeld && !isHeld) hands.abortAll("supervision_lost");
+    wasHeld = isHeld;
   }
 }
 

@@ -11,7 +11,7 @@ import { createLocalPlatform, type LocalPlatform } from "./platforms/local/local
 import { platformReadiness } from "./readiness/readiness.ts";
 import { createTemporalReadiness } from "./readiness/temporal-readiness.ts";
 import { createRegistry, type Registry } from "./registry.ts";
-import { OtherHostError, supervise } from "./supervision.ts";
+import { supervise, SupervisionRefusedError } from "./supervision.ts";
 import { createWake, listen } from "./wake.ts";
 
 /** sysexits.h: the configuration is wrong, restarting does not help. */
@@ -33,6 +33,8 @@ async function main(arguments_: string[]): Promise<number> {
     owner: config.owner,
     platform: config.OSP_PLATFORM,
     leaseSeconds: config.OSP_LEASE_SECONDS,
+    // One that does not come back must leave time for another.
+    renewTimeoutMs: (config.OSP_LEASE_SECONDS - config.OSP_RENEW_SECONDS) * 500,
   });
   const stop = untilToldToStop(log);
   try {
@@ -72,7 +74,6 @@ async function run(
       await platform.adopt();
       wake.wake();
     },
-    onLost: () => {},
     log,
   }, beside.signal);
   let refusal: Error | undefined;
@@ -119,18 +120,22 @@ async function instanceOf(registry: Registry, log: Logger, stop: AbortSignal): P
 }
 
 function createPlatform(config: DeployerConfig, instance: string, log: Logger): LocalPlatform {
-  const inherited = ["PATH", "HOME", "LANG", "TZ", "NODE_EXTRA_CA_CERTS"].flatMap((name) => {
-    const value = process.env[name];
-    return value === undefined ? [] : [[name, value] as const];
-  });
   return createLocalPlatform({
     directory: join(config.OSP_STATE_DIR, "workers"),
     instance,
-    environment: { ...Object.fromEntries(inherited), OSP_CACHE_DIR: cacheDirectory(process.env), ...config.temporal },
+    environment: { ...inherited("PATH", "HOME", "LANG", "TZ"), OSP_CACHE_DIR: cacheDirectory(process.env) },
+    decisiveEnvironment: { ...inherited("NODE_EXTRA_CA_CERTS"), ...config.temporal },
     deployTimeoutSeconds: config.OSP_DEPLOY_TIMEOUT_SECONDS,
     drainSeconds: config.OSP_DRAIN_SECONDS,
     log,
   });
+}
+
+function inherited(...names: string[]): Record<string, string> {
+  return Object.fromEntries(names.flatMap((name) => {
+    const value = process.env[name];
+    return value === undefined ? [] : [[name, value]];
+  }));
 }
 
 function rulesOf(config: DeployerConfig) {
@@ -171,7 +176,7 @@ try {
 } catch (error) {
   console.error(formatError(error));
   process.exitCode =
-    error instanceof OtherHostError || (error instanceof Error && error.message.startsWith("Cannot start"))
+    error instanceof SupervisionRefusedError || (error instanceof Error && error.message.startsWith("Cannot start"))
       ? EX_CONFIG
       : 1;
 }

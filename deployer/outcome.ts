@@ -2,7 +2,7 @@ import { type ErrorClass, type FailureFacts, PlatformError } from "./platforms/p
 import { formatError } from "../supabase/functions/_shared/problems.ts";
 
 /** Why a running attempt was told to end. */
-export type AbortCause = "lease_lost" | "superseded" | "shutdown";
+export type AbortCause = "lease_lost" | "superseded" | "shutdown" | "supervision_lost";
 
 export interface Failure {
   class: ErrorClass;
@@ -16,7 +16,7 @@ export type Settlement =
   | { outcome: "deployed"; workerVersion: string | undefined; serviceId: string; platformDeploymentId: string }
   | { outcome: "stopped" }
   | { outcome: "superseded" }
-  | { outcome: "handed_back" }
+  | { outcome: "handed_back"; reason: string }
   | { outcome: "failed"; failure: Failure }
   | { outcome: "retry" | "deferred"; failure: Failure; delaySeconds: number };
 
@@ -40,11 +40,12 @@ export function failureOf(error: unknown): Failure {
  *
  * @param attempt number of the attempt that failed, from 1
  * @param deferrals deferrals in a row before it
+ * @param mayFail false for a stop: nothing ends it but success or a newer revision
  * @param random from 0 to 1, for the jitter
  */
 export function settleFailure(
   failure: Failure,
-  { attempt, deferrals }: { attempt: number; deferrals: number },
+  { attempt, deferrals, mayFail }: { attempt: number; deferrals: number; mayFail: boolean },
   rules: RetryRules,
   random: number,
 ): Settlement {
@@ -52,7 +53,7 @@ export function settleFailure(
     const delaySeconds = backoffSeconds(deferrals + 1, rules.deferSeconds, rules.deferCapSeconds, random);
     return { outcome: "deferred", failure, delaySeconds };
   }
-  if (failure.class === "permanent" || attempt >= rules.maxAttempts) return { outcome: "failed", failure };
+  if (mayFail && (failure.class === "permanent" || attempt >= rules.maxAttempts)) return { outcome: "failed", failure };
   return {
     outcome: "retry",
     failure,

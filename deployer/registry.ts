@@ -1,6 +1,7 @@
 import type { Pool } from "pg";
 import { z } from "zod";
 import type { Settlement } from "./outcome.ts";
+import { within } from "./connection.ts";
 import { settlementColumns } from "./settlement.ts";
 
 /** A row in hand, with the right to settle it. */
@@ -52,9 +53,12 @@ export interface RegistrySettings {
   owner: string;
   platform: string;
   leaseSeconds: number;
+  /** How long a renewal may take. */
+  renewTimeoutMs: number;
 }
 
-export function createRegistry(pool: Pool, { owner, platform, leaseSeconds }: RegistrySettings): Registry {
+export function createRegistry(pool: Pool, settings: RegistrySettings): Registry {
+  const { owner, platform, leaseSeconds, renewTimeoutMs } = settings;
   return {
     async claim(limit) {
       const { rows } = await pool.query(CLAIM, [owner, limit, leaseSeconds, platform]);
@@ -62,7 +66,7 @@ export function createRegistry(pool: Pool, { owner, platform, leaseSeconds }: Re
     },
     async renew(tokens) {
       if (tokens.length === 0) return [];
-      const { rows } = await pool.query(RENEW, [tokens, leaseSeconds]);
+      const { rows } = await pool.query(within(renewTimeoutMs, RENEW, [tokens, leaseSeconds]));
       return z.array(renewalSchema).parse(rows);
     },
     async report(claim, step, line) {

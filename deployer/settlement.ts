@@ -37,7 +37,7 @@ function settlementLine(attempt: number, settlement: Settlement): string {
     case "superseded":
       return `attempt ${attempt}: ended, a newer revision takes over`;
     case "handed_back":
-      return `attempt ${attempt}: handed back, the deployer was told to stop`;
+      return `attempt ${attempt}: handed back: ${settlement.reason}`;
     case "failed":
       return `attempt ${attempt}: failed (${settlement.failure.code}): ${settlement.failure.message}`;
     case "retry":

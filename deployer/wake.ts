@@ -1,6 +1,5 @@
 import { setTimeout as pause } from "node:timers/promises";
-import { Client } from "pg";
-import { untilEnded } from "./connection.ts";
+import { openConnection } from "./connection.ts";
 
 /** Something that can be waited for: a notification, a free slot, or the poll interval. */
 export interface Wake {
@@ -40,18 +39,18 @@ const RECONNECT_MS = 1000;
  */
 export async function listen(connectionString: string, onNotify: () => void, signal: AbortSignal): Promise<void> {
   while (!signal.aborted) {
-    const client = new Client({ connectionString, keepAlive: true, connectionTimeoutMillis: 5000 });
-    const ended = untilEnded(client, signal);
     try {
-      await client.connect();
-      client.on("notification", onNotify);
-      await client.query("listen worker_registry");
-      onNotify(); // what came while nobody listened
-      await ended;
+      const { client, ended, close } = await openConnection(connectionString, signal);
+      try {
+        client.on("notification", onNotify);
+        await client.query("listen worker_registry");
+        onNotify(); // what came while nobody listened
+        await ended;
+      } finally {
+        await close();
+      }
     } catch {
       // Not reachable: the poll tells it, with what follows from it.
-    } finally {
-      await client.end().catch(() => {});
     }
     await pause(RECONNECT_MS, undefined, { signal }).catch(() => {});
   }

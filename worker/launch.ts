@@ -123,7 +123,7 @@ function end({ log, flush }: Ending, error?: unknown): never {
 
 function secondSignal(): WorkerExitError {
   return new WorkerExitError(EXIT_CODES.fatal, [
-    "a second signal came while draining: work in flight is left to Temporal's retries",
+    "a second SIGINT came while draining: work in flight is left to Temporal's retries",
   ]);
 }
 

@@ -5,7 +5,8 @@ export interface StopSignal {
 }
 
 /**
- * Before work is in flight a signal ends the process at once; then the first one drains and the second one ends it.
+ * Before work is in flight a signal ends the process at once; then the first one drains. A second Ctrl-C ends it: a person
+ * has seen that it drains. A second SIGTERM changes nothing: supervisors repeat it, and they have SIGKILL for the rest.
  * The SDK's own handlers would drain too, but swallow the first signal of a Worker that failed.
  */
 export function stopSignal(endNow: () => void, endUndrained: () => void): StopSignal {
@@ -15,7 +16,7 @@ export function stopSignal(endNow: () => void, endUndrained: () => void): StopSi
   return {
     beginDraining(onDrain) {
       onSignal = (name) => {
-        onSignal = endUndrained;
+        onSignal = (next) => next === "SIGINT" && endUndrained();
         onDrain(name);
         drain.abort();
       };

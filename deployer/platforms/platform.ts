@@ -9,6 +9,13 @@ export interface DeployRequest {
   manifest: Manifest;
   /** Staged upload: the future code root. Belongs to the caller, who removes it. */
   directory: string;
+  /**
+   * Resolves once Temporal shows this revision polling. To be awaited when the platform says that it runs, and before an
+   * older revision is ended.
+   *
+   * @throws {PlatformError} when it does not serve in time
+   */
+  untilServing(signal: AbortSignal): Promise<void>;
 }
 
 /** What a platform knows of one OSP service. */

@@ -15,21 +15,32 @@ test.each([[1, 5], [2, 10], [3, 20], [7, 300]])("after %i failures the next try 
 });
 
 test("a permanent failure ends it at once, a transient one after the last attempt", () => {
-  expect(settleFailure(failure("permanent"), { attempt: 1, deferrals: 0 }, rules, 0)).toMatchObject({
+  expect(settleFailure(failure("permanent"), { attempt: 1, deferrals: 0, mayFail: true }, rules, 0)).toMatchObject({
     outcome: "failed",
   });
-  expect(settleFailure(failure("transient"), { attempt: 2, deferrals: 0 }, rules, 0)).toMatchObject({
+  expect(settleFailure(failure("transient"), { attempt: 2, deferrals: 0, mayFail: true }, rules, 0)).toMatchObject({
     outcome: "retry",
     delaySeconds: 10,
   });
-  expect(settleFailure(failure("transient"), { attempt: 3, deferrals: 0 }, rules, 0)).toMatchObject({
+  expect(settleFailure(failure("transient"), { attempt: 3, deferrals: 0, mayFail: true }, rules, 0)).toMatchObject({
     outcome: "failed",
   });
 });
 
 test("what is unavailable is deferred however often, at most 60 s", () => {
-  expect(settleFailure(failure("unavailable"), { attempt: 3, deferrals: 40 }, rules, 0)).toMatchObject({
+  expect(settleFailure(failure("unavailable"), { attempt: 3, deferrals: 40, mayFail: true }, rules, 0)).toMatchObject({
     outcome: "deferred",
     delaySeconds: 60,
   });
+});
+
+test("a stop is tried for as long as it takes", () => {
+  for (const errorClass of ["permanent", "transient"] as const) {
+    expect(settleFailure(failure(errorClass), { attempt: 2000, deferrals: 0, mayFail: false }, rules, 0)).toMatchObject(
+      {
+        outcome: "retry",
+        delaySeconds: 300,
+      },
+    );
+  }
 });

@@ -8,7 +8,8 @@ import { insertService, registryOf } from "../support/services.ts";
 const database = useDatabase();
 const handler = createTestHandler(database);
 const pool = new pg.Pool({ connectionString: database.deployerUrl, max: 6 });
-const deployerNamed = (owner: string): Registry => createRegistry(pool, { owner, platform: "local", leaseSeconds: 10 });
+const deployerNamed = (owner: string): Registry =>
+  createRegistry(pool, { owner, platform: "local", leaseSeconds: 10, renewTimeoutMs: 5000 });
 const [a, b] = [deployerNamed("a"), deployerNamed("b")];
 afterAll(() => pool.end());
 beforeEach(async () => {

@@ -27,9 +27,10 @@ export interface WorkerFiles {
   /** Where a worker's output is kept. */
   logFile(serviceSchema: string, revision: number): string;
   save(record: WorkerRecord): void;
+  /** The record as it is on disk by now; undefined when it is gone. */
+  read(record: WorkerRecord): WorkerRecord | undefined;
+  /** Removes a record and its code root; the worker's output is kept. */
   forget(record: WorkerRecord): void;
-  /** Removes a service with its code roots; its workers' output is kept. */
-  removeService(serviceSchema: string): void;
   all(): WorkerRecord[];
 }
 
@@ -48,15 +49,10 @@ export function createWorkerFiles(directory: string): WorkerFiles {
       writeFileSync(`${file}.new`, JSON.stringify(record));
       renameSync(`${file}.new`, file);
     },
+    read: (record) => existsSync(recordFile(record)) ? readRecord(recordFile(record)) : undefined,
     forget(record) {
       rmSync(recordFile(record), { force: true });
       rmSync(pathOf(record.service_schema, record.revision, ""), { recursive: true, force: true });
-    },
-    removeService(serviceSchema) {
-      const service = join(directory, serviceSchema);
-      for (const name of listOf(service).filter((entry) => !entry.endsWith(".log"))) {
-        rmSync(join(service, name), { recursive: true, force: true });
-      }
     },
     all: () =>
       listOf(directory).flatMap((service) =>

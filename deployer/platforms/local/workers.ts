@@ -1,12 +1,13 @@
 import type { ChildProcess } from "node:child_process";
 import { createHash } from "node:crypto";
 import { cp, rm } from "node:fs/promises";
-import { join } from "node:path";
 import type { Logger } from "pino";
 import { endProcess, isRunning } from "../../../host/process-identity.ts";
 import { manifestPath } from "../../../supabase/functions/_shared/manifest.ts";
 import { formatError } from "../../../supabase/functions/_shared/problems.ts";
 import type { DeployRequest } from "../platform.ts";
+import { createTurns } from "./turns.ts";
+import { boundLog } from "./worker-log.ts";
 import { startWorker, untilReady } from "./worker-process.ts";
 import { createWorkerFiles, type WorkerRecord } from "./worker-record.ts";
 
@@ -15,8 +16,10 @@ export interface WorkerSettings {
   directory: string;
   /** Marker of this database's workers. */
   instance: string;
-  /** What workers get besides their own variables: Temporal's place, HOME, PATH. */
+  /** What workers get besides their own variables, and can be started without: PATH, HOME. */
   environment: Record<string, string>;
+  /** What decides how they work, such as Temporal's place: workers under other values are started again. */
+  decisiveEnvironment: Record<string, string>;
   /** Until a new worker must be ready. */
   deployTimeoutSeconds: number;
   /** Time that a worker has for what it has begun; it is killed 10 s later. */
@@ -24,19 +27,24 @@ export interface WorkerSettings {
   log: Logger;
 }
 
-/** The worker processes of one database on this machine, each with its record on disk. */
+/**
+ * The worker processes of one database on this machine, each with its record on disk. What is done to one worker is done
+ * in turn: one start, one ending, however many ask.
+ */
 export class Workers {
   readonly #settings: WorkerSettings;
   readonly #files;
   readonly #records = new Map<string, WorkerRecord>(); // by service and revision
   readonly #children = new Map<string, ChildProcess>();
-  readonly #draining = new Set<Promise<void>>();
+  readonly #turns = createTurns();
+  readonly #decisive: Record<string, string>;
   readonly environmentSha256: string;
 
   constructor(settings: WorkerSettings) {
     this.#settings = settings;
     this.#files = createWorkerFiles(settings.directory);
-    const variables = Object.entries(settings.environment).map(([name, value]) => `${name}=${value}`).toSorted();
+    this.#decisive = { ...settings.decisiveEnvironment, OSP_DRAIN_SECONDS: String(settings.drainSeconds) };
+    const variables = Object.entries(this.#decisive).map(([name, value]) => `${name}=${value}`).toSorted();
     this.environmentSha256 = createHash("sha256").update(JSON.stringify(variables)).digest("hex");
   }
 
@@ -59,50 +67,35 @@ export class Workers {
     return this.all().filter((record) => record.service_schema === serviceSchema);
   }
 
-  save(record: WorkerRecord): WorkerRecord {
-    this.#records.set(keyOf(record), record);
-    this.#files.save(record);
-    return record;
-  }
-
   logFile(record: WorkerRecord): string {
     return this.#files.logFile(record.service_schema, record.revision);
   }
 
-  /** The process of a request: the one that runs for it already, or a new one in a code root of its own. */
-  async prepare(request: DeployRequest): Promise<WorkerRecord> {
-    const { serviceSchema, revision, deploymentId } = request;
-    const existing = this.#records.get(`${serviceSchema}/${revision}`);
-    if (existing?.process && existing.deployment_id === deploymentId && isRunning(existing.process)) return existing;
-    const codeRoot = this.#files.codeRoot(serviceSchema, revision);
-    await rm(codeRoot, { recursive: true, force: true });
-    await cp(request.directory, codeRoot, { recursive: true });
-    return await this.start({
+  /**
+   * The process of a request: the one that runs for it already, or a new one in a code root of its own. One that an
+   * earlier deployment with the same number left is ended first.
+   */
+  prepare(request: DeployRequest): Promise<WorkerRecord> {
+    const { serviceSchema: service_schema, revision, deploymentId } = request;
+    const record: WorkerRecord = {
       instance: this.#settings.instance,
-      service_schema: serviceSchema,
+      service_schema,
       revision,
       deployment_id: deploymentId,
       state: "candidate",
       process: null,
       port: null,
       environment_sha256: this.environmentSha256,
+    };
+    return this.#inTurn(record, async (existing) => {
+      if (existing?.deployment_id === deploymentId && existing.state !== "draining" && runs(existing)) return existing;
+      if (existing !== undefined) await this.#end(existing);
+      this.#save(record); // before anything of it is there: whatever dies, it is found again
+      const codeRoot = this.#files.codeRoot(service_schema, revision);
+      await rm(codeRoot, { recursive: true, force: true });
+      await cp(request.directory, codeRoot, { recursive: true });
+      return await this.#start(record);
     });
-  }
-
-  async start(record: WorkerRecord): Promise<WorkerRecord> {
-    const { service_schema, revision } = record;
-    const { environment, instance, drainSeconds, log } = this.#settings;
-    const codeRoot = this.#files.codeRoot(service_schema, revision);
-    const { process, port, child } = await startWorker(codeRoot, this.logFile(record), {
-      ...environment,
-      MANIFEST_PATH: manifestPath(service_schema),
-      OSP_INSTANCE: instance,
-      OSP_DRAIN_SECONDS: String(drainSeconds),
-    });
-    this.#children.set(keyOf(record), child);
-    const started = this.save({ ...record, process, port, environment_sha256: this.environmentSha256 });
-    log.info({ event: "worker.started", service_schema, revision, pid: process.pid });
-    return started;
   }
 
   /** @throws {PlatformError} when the worker ends, or is not ready in time */
@@ -113,11 +106,99 @@ export class Workers {
     await untilReady(worker, this.logFile(record), this.#settings.deployTimeoutSeconds * 1000, signal);
   }
 
+  /** From here on it is kept running. */
+  promote(record: WorkerRecord): void {
+    const current = this.#records.get(keyOf(record));
+    if (current === undefined) throw new Error(`worker ${keyOf(record)} was ended while it was being deployed`);
+    this.#save({ ...current, state: "current" });
+  }
+
+  /** Kept running, found dead, and nobody sees to it. */
+  died(): WorkerRecord[] {
+    return this.all().filter((one) => one.state === "current" && !runs(one) && !this.#turns.isTaken(keyOf(one)));
+  }
+
+  /** Starts a worker that has no process, as its record on disk says by now: another deployer may have done so. */
+  async restart(record: WorkerRecord): Promise<void> {
+    await this.#inTurn(record, async () => {
+      const current = this.#files.read(record);
+      if (current === undefined) this.#records.delete(keyOf(record));
+      else if (runs(current)) this.#records.set(keyOf(record), current);
+      else if (current.state !== "draining") await this.#start(current);
+    });
+  }
+
+  /** Ends a worker in order and starts it again, in the environment of now. */
+  async renew(record: WorkerRecord): Promise<void> {
+    await this.#inTurn(record, async (current) => {
+      if (current !== undefined && current.state !== "draining") await this.#start(await this.#suspend(current));
+    });
+  }
+
   /** Ends a worker in order and forgets it. */
   async end(record: WorkerRecord): Promise<void> {
+    await this.#inTurn(record, async (current) => {
+      if (current !== undefined) await this.#end(current);
+    });
+  }
+
+  /** As `end`, without waiting for it. */
+  drain(records: WorkerRecord[]): void {
+    for (const record of records) {
+      const { service_schema, revision } = record;
+      this.end(record).catch((error: unknown) =>
+        this.#settings.log.error({ event: "worker.drain_failed", service_schema, revision, error: formatError(error) })
+      );
+    }
+  }
+
+  /** Ends the process, and keeps the record: whoever loads it starts it again. */
+  async suspend(record: WorkerRecord): Promise<void> {
+    await this.#inTurn(record, async (current) => {
+      await this.#suspend(current ?? record);
+    });
+  }
+
+  boundLogs(): void {
+    for (const record of this.all()) boundLog(this.logFile(record));
+  }
+
+  #inTurn<Result>(
+    record: WorkerRecord,
+    work: (current: WorkerRecord | undefined) => Promise<Result>,
+  ): Promise<Result> {
+    const key = keyOf(record);
+    return this.#turns.take(key, () => work(this.#records.get(key)));
+  }
+
+  #save(record: WorkerRecord): WorkerRecord {
+    this.#records.set(keyOf(record), record);
+    this.#files.save(record);
+    return record;
+  }
+
+  async #start(record: WorkerRecord): Promise<WorkerRecord> {
+    const { service_schema, revision } = record;
+    const { process, port, child } = await startWorker(
+      this.#files.codeRoot(service_schema, revision),
+      this.logFile(record),
+      {
+        ...this.#settings.environment,
+        ...this.#decisive,
+        MANIFEST_PATH: manifestPath(service_schema),
+        OSP_INSTANCE: this.#settings.instance,
+      },
+    );
+    this.#children.set(keyOf(record), child);
+    const started = this.#save({ ...record, process, port, environment_sha256: this.environmentSha256 });
+    this.#settings.log.info({ event: "worker.started", service_schema, revision, pid: process.pid });
+    return started;
+  }
+
+  async #end(record: WorkerRecord): Promise<void> {
     const { service_schema, revision, process } = record;
     if (process !== null) {
-      this.save({ ...record, state: "draining" });
+      this.#save({ ...record, state: "draining" });
       const how = await endProcess(process, this.#graceMs());
       this.#settings.log.info({ event: `worker.${how}`, service_schema, revision });
     }
@@ -126,31 +207,9 @@ export class Workers {
     this.#files.forget(record);
   }
 
-  /** As `end`, without waiting for it. */
-  drain(records: WorkerRecord[]): void {
-    for (const record of records) {
-      const ended = this.end(record)
-        .catch((error: unknown) =>
-          this.#settings.log.error({ event: "worker.drain_failed", error: formatError(error) })
-        )
-        .finally(() => this.#draining.delete(ended));
-      this.#draining.add(ended);
-    }
-  }
-
-  /** Ends all workers of a service, those that drain already included. */
-  async endService(serviceSchema: string): Promise<void> {
-    await Promise.all([...this.#draining, ...this.ofService(serviceSchema).map((record) => this.end(record))]);
-  }
-
-  removeFiles(serviceSchema: string): void {
-    this.#files.removeService(serviceSchema);
-  }
-
-  /** Ends the process, and keeps the record: whoever loads it starts it again. */
-  async suspend(record: WorkerRecord): Promise<WorkerRecord> {
+  async #suspend(record: WorkerRecord): Promise<WorkerRecord> {
     if (record.process !== null) await endProcess(record.process, this.#graceMs());
-    return this.save({ ...record, process: null, port: null });
+    return this.#save({ ...record, process: null, port: null });
   }
 
   /** The worker itself gives up 5 s after its drain time. */
@@ -159,6 +218,10 @@ export class Workers {
   }
 }
 
-function keyOf(record: WorkerRecord): string {
-  return join(record.service_schema, String(record.revision));
+export function runs({ process }: WorkerRecord): boolean {
+  return process !== null && isRunning(process);
+}
+
+function keyOf({ service_schema, revision }: WorkerRecord): string {
+  return `${service_schema}/${revision}`;
 }

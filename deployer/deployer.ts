@@ -83,13 +83,10 @@ async function renewLeases(
 
 /** Beside the renewal, which may be waiting for a database that does not answer. */
 async function endWhatIsLost(hands: Hands, { supervision }: DeployerDeps, signal: AbortSignal): Promise<void> {
-  let wasHeld = false;
   while (!signal.aborted) {
     await pause(LOSS_TICK_MS, undefined, { signal }).catch(() => {});
     hands.abortExpired();
-    const isHeld = supervision?.isHeld() ?? false;
-    if (wasHeld && !isHeld) hands.abortAll("supervision_lost");
-    wasHeld = isHeld;
+    if (supervision?.isHeld() === false) hands.abortAll("supervision_lost");
   }
 }
 

@@ -8,10 +8,13 @@ import { type DeployerConfig, parseConfig } from "./config.ts";
 import { runDeployer } from "./deployer.ts";
 import { createDoorbell } from "./doorbell.ts";
 import { createLocalPlatform, type LocalPlatform } from "./platforms/local/local-platform.ts";
+import { stopAllWorkers } from "./platforms/local/stop-all.ts";
+import { graceMs } from "./platforms/local/workers.ts";
 import { platformReadiness } from "./readiness/readiness.ts";
 import { createTemporalReadiness } from "./readiness/temporal-readiness.ts";
 import { createRegistry, type Registry } from "./registry.ts";
 import { supervise, SupervisionRefusedError } from "./supervision.ts";
+import { removeLeftUploads } from "./staging.ts";
 import { createWake, listen } from "./wake.ts";
 
 /** sysexits.h: the configuration is wrong, restarting does not help. */
@@ -19,6 +22,10 @@ const EX_CONFIG = 78;
 
 async function main(arguments_: string[]): Promise<number> {
   const config = parseConfig(process.env);
+  if (arguments_.includes("--stop-workers")) {
+    await stopAllWorkers(workersDirectory(config), graceMs(config.OSP_DRAIN_SECONDS));
+    return 0;
+  }
   const log = pino({ base: { deployer: config.owner }, timestamp: pino.stdTimeFunctions.isoTime });
   const pool = new pg.Pool({
     connectionString: config.DATABASE_URL,
@@ -39,8 +46,7 @@ async function main(arguments_: string[]): Promise<number> {
   const stop = untilToldToStop(log);
   try {
     const platform = createPlatform(config, await instanceOf(registry, log, stop), log);
-    if (arguments_.includes("--stop-workers")) await platform.stopAll();
-    else await run(config, registry, platform, log, stop);
+    await run(config, registry, platform, log, stop);
   } finally {
     await pool.end();
   }
@@ -88,6 +94,7 @@ async function run(
   ];
   stopOrRefused.signal.addEventListener("abort", wake.wake, { once: true });
 
+  await removeLeftUploads();
   log.info({ event: "deployer.started", platform: platform.name, rings: doorbell !== undefined });
   await runDeployer({
     registry,
@@ -121,7 +128,7 @@ async function instanceOf(registry: Registry, log: Logger, stop: AbortSignal): P
 
 function createPlatform(config: DeployerConfig, instance: string, log: Logger): LocalPlatform {
   return createLocalPlatform({
-    directory: join(config.OSP_STATE_DIR, "workers"),
+    directory: workersDirectory(config),
     instance,
     environment: { ...inherited("PATH", "HOME", "LANG", "TZ"), OSP_CACHE_DIR: cacheDirectory(process.env) },
     decisiveEnvironment: { ...inherited("NODE_EXTRA_CA_CERTS"), ...config.temporal },
@@ -129,6 +136,10 @@ function createPlatform(config: DeployerConfig, instance: string, log: Logger): 
     drainSeconds: config.OSP_DRAIN_SECONDS,
     log,
   });
+}
+
+function workersDirectory({ OSP_STATE_DIR }: DeployerConfig): string {
+  return join(OSP_STATE_DIR, "workers");
 }
 
 function inherited(...names: string[]): Record<string, string> {

@@ -24,21 +24,19 @@ const TASK_TYPES = [["workflow", 1], ["activity", 2]] as const;
  * tasks and for activity tasks.
  *
  * @param environment Temporal's variables, as the workers have them
+ * @throws {Error} when they cannot be used
  */
 export function createTemporalReadiness(
   environment: Record<string, string>,
   timeoutMs: number,
 ): Readiness {
-  const { connectionOptions, namespace = "default" } = loadClientConnectConfig({
-    overrideEnvVars: environment,
-    disableFile: environment["TEMPORAL_CONFIG_FILE"] === undefined,
-  });
+  const { connectionOptions, namespace = "default" } = readConnection(environment);
   const connection = Connection.lazy(connectionOptions);
 
   return {
     async wait(deployment, signal) {
       const queues = [...workflowsByTaskQueue(deployment.manifest).keys()];
-      const deadline = Date.now() + timeoutMs;
+      const deadline = performance.now() + timeoutMs;
       for (;;) {
         let reason: string;
         let isUnavailable = false;
@@ -54,12 +52,23 @@ export function createTemporalReadiness(
           isUnavailable = true;
         }
         signal.throwIfAborted();
-        if (Date.now() > deadline) return { ready: false, reason, isUnavailable };
+        if (performance.now() > deadline) return { ready: false, reason, isUnavailable };
         await pause(POLL_MS, undefined, { signal });
       }
     },
     close: () => connection.close(),
   };
+}
+
+function readConnection(environment: Record<string, string>) {
+  try {
+    return loadClientConnectConfig({
+      overrideEnvVars: environment,
+      disableFile: environment["TEMPORAL_CONFIG_FILE"] === undefined,
+    });
+  } catch (error) {
+    throw new Error(`Cannot start the deployer: Temporal's settings: ${formatError(error)}`, { cause: error });
+  }
 }
 
 /** The version of the worker that polls, or why the revision does not serve this queue yet. */

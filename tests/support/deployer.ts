@@ -55,7 +55,7 @@ export function createMachine(database: TestDatabase, temporalAddress: () => str
       const [row] = await database.rows<{ instance: string }>(
         `select instance from osp_metadata.platforms where name = 'local'`,
       );
-      return findWorkers(row?.instance ?? "", join(stateDirectory, "workers")).map(({ pid }) => pid);
+      return findWorkers(join(stateDirectory, "workers"), row?.instance ?? "").map(({ pid }) => pid);
     },
     /** Output of a worker. */
     workerLog: (schema: string, revision: number) =>

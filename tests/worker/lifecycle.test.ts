@@ -136,7 +136,28 @@ test("an activity of own code that ignores its cancellation ends the worker with
   });
 }, 40_000);
 
-test("a second signal ends the worker while it drains", async () => {
+test("a second SIGTERM changes nothing: what is in flight still ends on its first attempt", async () => {
+  const { promise: mayAnswer, resolve: answer } = Promise.withResolvers<void>();
+  const server = await startActivityServer((_, response) => void mayAnswer.then(() => reply(response, 200, "done")));
+  onTestFinished(() => server.close());
+  const schema = uniqueSchema();
+  const worker = fixture.worker(codeRootOf(schema, server.url));
+  await worker.event("worker.ready");
+  const handle = await fixture.client.workflow.start("bill", { taskQueue: `${schema}-tasks`, workflowId: schema });
+  await server.call(() => true);
+  worker.child.kill("SIGTERM");
+  await worker.event("worker.draining");
+
+  worker.child.kill("SIGTERM");
+  answer();
+
+  expect(await worker.exit()).toMatchObject({ code: 0, last: { event: "worker.exit", code: 0 } });
+  const { events } = await handle.fetchHistory();
+  expect(events?.some((event) => event.activityTaskCompletedEventAttributes)).toBe(true);
+  expect(server.calls).toHaveLength(1);
+});
+
+test("a second SIGINT ends the worker while it drains", async () => {
   const server = await startActivityServer(() => {});
   onTestFinished(() => server.close());
   const schema = uniqueSchema();

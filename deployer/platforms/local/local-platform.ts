@@ -12,8 +12,6 @@ export interface LocalPlatform extends Platform {
   adopt(): Promise<void>;
   /** Starts again, after a growing pause, the workers that died. Ends when the signal aborts. */
   supervise(isHeld: () => boolean, signal: AbortSignal): Promise<void>;
-  /** Ends every worker, to be started again by the next `adopt()`. */
-  stopAll(): Promise<void>;
 }
 
 const STRAY_GRACE_MS = 10_000;
@@ -56,19 +54,13 @@ export function createLocalPlatform(settings: WorkerSettings): LocalPlatform {
     },
     adopt: () => adopt(workers, settings),
     supervise: (isHeld, signal) => supervise(workers, settings, isHeld, signal),
-    async stopAll() {
-      await Promise.all(workers.onDisk().map((record) => workers.suspend(record)));
-      await Promise.all(
-        findWorkers(settings.instance, settings.directory).map((stray) => endProcess(stray, STRAY_GRACE_MS)),
-      );
-    },
   };
 }
 
 async function adopt(workers: Workers, { instance, directory, log }: WorkerSettings): Promise<void> {
   const records = workers.load();
   const known = new Set(records.map((record) => record.process?.pid));
-  const strays = findWorkers(instance, directory).filter(({ pid }) => !known.has(pid));
+  const strays = findWorkers(directory, instance).filter(({ pid }) => !known.has(pid));
   await Promise.all(strays.map(async (stray) => {
     log.warn({ event: "worker.stray_ended", pid: stray.pid });
     await endProcess(stray, STRAY_GRACE_MS);

@@ -2,14 +2,14 @@ import { readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { identifyProcess, type ProcessIdentity } from "../../../host/process-identity.ts";
 
 /**
- * Workers of an instance that run on this machine below a directory, by the marker in their environment: also one whose
- * deployer was killed between starting it and writing it down. The directory tells them from those of a copy of the
- * database, which carries the same marker. Linux only; elsewhere nothing is found.
+ * Workers that run on this machine below a directory, of one instance or of any, by the marker in their environment: also
+ * one whose deployer was killed between starting it and writing it down. The directory tells them from those of a copy of
+ * the database, which carries the same marker. Linux only; elsewhere nothing is found.
  */
-export function findWorkers(instance: string, directory: string): ProcessIdentity[] {
+export function findWorkers(directory: string, instance?: string): ProcessIdentity[] {
   if (process.platform !== "linux") return [];
   return readdirSync("/proc").filter((name) => /^\d+$/.test(name)).map(Number).filter((pid) =>
-    carriesMarker(pid, instance) && runsBelow(pid, directory)
+    runsBelow(pid, directory) && carriesMarker(pid, instance)
   )
     .flatMap((pid) => identifyProcess(pid) ?? []);
 }
@@ -23,11 +23,13 @@ function runsBelow(pid: number, directory: string): boolean {
   }
 }
 
-function carriesMarker(pid: number, instance: string): boolean {
+function carriesMarker(pid: number, instance: string | undefined): boolean {
   try {
     const variables = readFileSync(`/proc/${pid}/environ`, "utf8").split("\0");
-    return variables.includes(`OSP_INSTANCE=${instance}`) &&
-      variables.some((line) => line.startsWith("MANIFEST_PATH="));
+    const isMarked = instance === undefined
+      ? variables.some((line) => line.startsWith("OSP_INSTANCE="))
+      : variables.includes(`OSP_INSTANCE=${instance}`);
+    return isMarked && variables.some((line) => line.startsWith("MANIFEST_PATH="));
   } catch {
     return false; // ended meanwhile, or somebody else's
   }

@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { z } from "zod";
 import { processIdentitySchema } from "../../../host/process-identity.ts";
@@ -74,5 +74,5 @@ function readRecord(file: string): WorkerRecord | undefined {
 }
 
 function listOf(directory: string): string[] {
-  return existsSync(directory) ? readdirSync(directory) : [];
+  return statSync(directory, { throwIfNoEntry: false })?.isDirectory() ? readdirSync(directory) : [];
 }

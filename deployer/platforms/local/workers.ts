@@ -51,12 +51,9 @@ export class Workers {
   /** Reads the records anew, as an earlier deployer left them. */
   load(): WorkerRecord[] {
     this.#records.clear();
-    for (const record of this.onDisk()) this.#records.set(keyOf(record), record);
+    const ours = this.#files.all().filter((record) => record.instance === this.#settings.instance);
+    for (const record of ours) this.#records.set(keyOf(record), record);
     return this.all();
-  }
-
-  onDisk(): WorkerRecord[] {
-    return this.#files.all().filter((record) => record.instance === this.#settings.instance);
   }
 
   all(): WorkerRecord[] {
@@ -131,7 +128,9 @@ export class Workers {
   /** Ends a worker in order and starts it again, in the environment of now. */
   async renew(record: WorkerRecord): Promise<void> {
     await this.#inTurn(record, async (current) => {
-      if (current !== undefined && current.state !== "draining") await this.#start(await this.#suspend(current));
+      if (current === undefined || current.state === "draining") return;
+      if (current.process !== null) await endProcess(current.process, this.#graceMs());
+      await this.#start(this.#save({ ...current, process: null, port: null }));
     });
   }
 
@@ -150,13 +149,6 @@ export class Workers {
         this.#settings.log.error({ event: "worker.drain_failed", service_schema, revision, error: formatError(error) })
       );
     }
-  }
-
-  /** Ends the process, and keeps the record: whoever loads it starts it again. */
-  async suspend(record: WorkerRecord): Promise<void> {
-    await this.#inTurn(record, async (current) => {
-      await this.#suspend(current ?? record);
-    });
   }
 
   boundLogs(): void {
@@ -207,15 +199,14 @@ export class Workers {
     this.#files.forget(record);
   }
 
-  async #suspend(record: WorkerRecord): Promise<WorkerRecord> {
-    if (record.process !== null) await endProcess(record.process, this.#graceMs());
-    return this.#save({ ...record, process: null, port: null });
-  }
-
-  /** The worker itself gives up 5 s after its drain time. */
   #graceMs(): number {
-    return (this.#settings.drainSeconds + 10) * 1000;
+    return graceMs(this.#settings.drainSeconds);
   }
+}
+
+/** After SIGTERM, before SIGKILL: the worker itself gives up 5 s after its drain time. */
+export function graceMs(drainSeconds: number): number {
+  return (drainSeconds + 10) * 1000;
 }
 
 export function runs({ process }: WorkerRecord): boolean {

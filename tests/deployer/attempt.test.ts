@@ -1,0 +1,137 @@
+import pg from "pg";
+import { pino } from "pino";
+import { afterAll, beforeEach, expect, test } from "vitest";
+import { attempt } from "../../deployer/attempt.ts";
+import { runDeployer } from "../../deployer/deployer.ts";
+import type { Platform } from "../../deployer/platforms/platform.ts";
+import { platformReadiness } from "../../deployer/readiness/readiness.ts";
+import { createRegistry, type Registry } from "../../deployer/registry.ts";
+import { createWake } from "../../deployer/wake.ts";
+import { useDatabase } from "../support/database.ts";
+import { createTestHandler, ring } from "../support/edge-function.ts";
+import { eventually, insertService, registryOf } from "../support/services.ts";
+
+const database = useDatabase();
+const handler = createTestHandler(database);
+const pool = new pg.Pool({ connectionString: database.deployerUrl, max: 4 });
+const settings = { owner: "a", platform: "local", leaseSeconds: 2, renewTimeoutMs: 1000 };
+const registry: Registry = createRegistry(pool, settings);
+const rules = { maxAttempts: 3, retrySeconds: 0, retryCapSeconds: 0, deferSeconds: 0, deferCapSeconds: 0 };
+const log = pino({ level: "silent" });
+const never = new AbortController().signal;
+afterAll(() => pool.end());
+beforeEach(async () => {
+  await database.rows(`delete from osp.services`);
+  await database.rows(`delete from osp_metadata.worker_registry`);
+  await database.rows(`delete from osp_metadata.service_intents`);
+});
+
+/** A platform that is only there to be asked. */
+function platformThat(methods: Partial<Platform>): Platform {
+  const refuse = () => Promise.reject(new Error("not to be called"));
+  return { name: "local", deploy: refuse, stop: refuse, remove: refuse, list: () => Promise.resolve([]), ...methods };
+}
+const depsOf = (platform: Platform, overrides: Partial<Registry> = {}) => ({
+  registry: { ...registry, ...overrides },
+  platform,
+  readiness: platformReadiness,
+  rules,
+  log,
+});
+
+async function claimOf(schema: string) {
+  const [claim] = await registry.claim(1);
+  if (claim?.service_schema !== schema) throw new Error(`${schema} is not claimable`);
+  return claim;
+}
+
+test("a database that does not answer in the middle of an attempt defers it", async () => {
+  await insertService(database, "s");
+  await handler(ring());
+  const report = () => Promise.reject(new Error("terminating connection due to administrator command"));
+  for (let hiccup = 0; hiccup < 4; hiccup++) {
+    await attempt(await claimOf("s"), depsOf(platformThat({}), { report }), never);
+  }
+  expect(await registryOf(database, "s")).toMatchObject([{
+    deployment_status: "pending",
+    retry_count: 0,
+    error_code: "database_unreachable",
+  }]);
+  expect(await database.rows(`select distinct outcome from osp_metadata.deployment_attempts`)).toEqual([{
+    outcome: "deferred",
+  }]);
+});
+
+test("a stop that fails is tried again for as long as it takes, also when its deployers went away", async () => {
+  await insertService(database, "s", { enabled: false });
+  await handler(ring());
+  const failing = platformThat({ stop: () => Promise.reject(new Error("still there")) });
+  for (let tried = 0; tried < 5; tried++) await attempt(await claimOf("s"), depsOf(failing), never);
+  expect(await registryOf(database, "s")).toMatchObject([{ deployment_status: "pending", retry_count: 4 }]);
+
+  const stopping = platformThat({ stop: () => Promise.resolve() });
+  await attempt({ ...await claimOf("s"), abandoned: 1000 }, depsOf(stopping), never);
+  expect(await registryOf(database, "s")).toMatchObject([{ deployment_status: "stopped" }]);
+});
+
+/** Runs the deployer's loop on a platform whose deployments last until they are told to end; resolves with what told them. */
+async function whatEnds(
+  overrides: {
+    registry?: Partial<Registry>;
+    supervision?: { isHeld(): boolean };
+    onDeploying?: () => void;
+    afterwards?: () => void;
+  },
+): Promise<unknown> {
+  await insertService(database, "s");
+  await handler(ring());
+  const stop = new AbortController();
+  const { promise: told, resolve: tell } = Promise.withResolvers<unknown>();
+  const deploy: Platform["deploy"] = (_, __, signal) => {
+    const { promise, reject } = Promise.withResolvers<never>();
+    signal.addEventListener("abort", () => {
+      tell(signal.reason);
+      reject(signal.reason);
+    });
+    overrides.onDeploying?.();
+    return promise;
+  };
+  const ended = runDeployer({
+    ...depsOf(platformThat({ deploy }), overrides.registry),
+    wake: createWake(),
+    doorbell: undefined,
+    supervision: overrides.supervision,
+    settings: {
+      concurrency: 1,
+      pollSeconds: 0.1,
+      leaseSeconds: settings.leaseSeconds,
+      renewSeconds: 0.2,
+      sweepSeconds: 60,
+      reconcileSeconds: 60,
+      shutdownSeconds: 0,
+    },
+    log,
+  }, stop.signal);
+  const cause = await told;
+  overrides.afterwards?.();
+  stop.abort();
+  await ended;
+  return cause;
+}
+
+test("a deployment ends with its lease, also while its renewal hangs", async () => {
+  const { promise: hangs, resolve: goOn } = Promise.withResolvers<never[]>();
+  const cause = await whatEnds({ registry: { renew: () => hangs }, afterwards: () => goOn([]) });
+  expect(cause).toBe("lease_lost");
+});
+
+test("losing the supervision hands back what is in hand", async () => {
+  let isHeld = true;
+  const cause = await whatEnds({
+    supervision: { isHeld: () => isHeld },
+    onDeploying: () => isHeld = false,
+  });
+  expect(cause).toBe("supervision_lost");
+  const [row] = await eventually(() => registryOf(database, "s"), ([found]) => found?.deployment_status === "pending");
+  expect(row?.logs).toContain("handed back: another deployer supervises the workers");
+});

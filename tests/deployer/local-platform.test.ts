@@ -1,0 +1,223 @@
+import {
+  appendFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { pino } from "pino";
+import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "vitest";
+import { createLocalPlatform, type LocalPlatform } from "../../deployer/platforms/local/local-platform.ts";
+import { stopAllWorkers } from "../../deployer/platforms/local/stop-all.ts";
+import { findWorkers } from "../../deployer/platforms/local/strays.ts";
+import { createTurns } from "../../deployer/platforms/local/turns.ts";
+import { boundLog, logTail } from "../../deployer/platforms/local/worker-log.ts";
+import type { WorkerRecord } from "../../deployer/platforms/local/worker-record.ts";
+import type { WorkerSettings } from "../../deployer/platforms/local/workers.ts";
+import type { DeployRequest } from "../../deployer/platforms/platform.ts";
+import { buildManifest } from "../../supabase/functions/_shared/build-manifest.ts";
+import { cacheDirectory } from "../../host/cache-directory.ts";
+import { eventually } from "../support/services.ts";
+import { startTemporalServer, type TemporalServer } from "../support/temporal-server.ts";
+
+const SERVICE = "a_service";
+const never = new AbortController().signal;
+let temporal: TemporalServer;
+let directory: string;
+beforeAll(async () => void (temporal = await startTemporalServer()));
+afterAll(() => temporal.stop());
+beforeEach(() => void (directory = mkdtempSync(join(tmpdir(), "osp-test-platform-"))));
+afterEach(async () => {
+  await stopAllWorkers(directory, 8000);
+  rmSync(directory, { recursive: true, force: true });
+});
+
+function platformOf(settings: Partial<WorkerSettings> = {}): LocalPlatform {
+  return createLocalPlatform({
+    directory,
+    instance: "an-instance",
+    environment: {
+      PATH: process.env["PATH"] ?? "",
+      HOME: process.env["HOME"] ?? "",
+      OSP_CACHE_DIR: cacheDirectory(process.env),
+    },
+    decisiveEnvironment: { TEMPORAL_ADDRESS: temporal.address },
+    deployTimeoutSeconds: 60,
+    drainSeconds: 2,
+    log: pino({ level: "silent" }),
+    ...settings,
+  });
+}
+
+async function requestOf(revision: number, changes: Partial<DeployRequest> = {}): Promise<DeployRequest> {
+  const spec = {
+    id: "00000000-0000-4000-8000-000000000000",
+    service_schema: SERVICE,
+    service_name: "A Service",
+    workflows: [{ name: "work", activities: ["first"] }],
+    options: {},
+    enabled: true,
+  };
+  const { manifest, json } = await buildManifest(spec, revision, { activityEndpoint: "http://127.0.0.1:9/{activity}" });
+  const upload = join(directory, `upload-${revision}`);
+  const file = join(upload, "manifests", `${SERVICE}.json`);
+  mkdirSync(dirname(file), { recursive: true });
+  writeFileSync(file, json);
+  return {
+    serviceSchema: SERVICE,
+    revision,
+    deploymentId: `deployment-${revision}`,
+    manifest,
+    directory: upload,
+    untilServing: () => Promise.resolve(),
+    ...changes,
+  };
+}
+const deploy = async (platform: LocalPlatform, revision: number, changes: Partial<DeployRequest> = {}) =>
+  await platform.deploy(await requestOf(revision, changes), () => {}, never);
+const pids = () => findWorkers(directory).map(({ pid }) => pid);
+const recordOf = (revision: number): WorkerRecord | undefined => {
+  const file = join(directory, SERVICE, `${revision}.json`);
+  return existsSync(file) ? JSON.parse(readFileSync(file, "utf8")) : undefined;
+};
+const until = (running: number[]) =>
+  eventually(
+    () => Promise.resolve(pids()),
+    (found) => found.length === running.length && running.every((pid) => found.includes(pid)),
+  );
+const only = (revision: number) => [recordOf(revision)?.process?.pid ?? -1];
+
+test("the older worker serves until Temporal shows the newer one, and goes on where it does not", async () => {
+  const platform = platformOf();
+  await deploy(platform, 1);
+  const older = pids();
+  const running: number[][] = [];
+  const untilServing = () => {
+    running.push(pids());
+    return Promise.reject(new Error("nobody polls"));
+  };
+  await expect(deploy(platform, 2, { untilServing })).rejects.toThrow("nobody polls");
+  expect(running[0]).toHaveLength(2);
+  expect(running[0]).toEqual(expect.arrayContaining(older));
+  expect(pids()).toEqual(older);
+  expect(recordOf(2)).toBeUndefined();
+});
+
+test("a candidate that a deployer left is ended by the next revision", async () => {
+  const leave = new AbortController();
+  const untilServing = (signal: AbortSignal) => {
+    leave.abort("shutdown");
+    return Promise.reject(signal.reason);
+  };
+  const first = await requestOf(1, { untilServing });
+  await expect(platformOf().deploy(first, () => {}, leave.signal)).rejects.toBe("shutdown");
+  expect(recordOf(1)?.state).toBe("candidate");
+
+  const successor = platformOf();
+  await successor.adopt();
+  await deploy(successor, 2);
+  await until(only(2));
+  expect(recordOf(1)).toBeUndefined();
+});
+
+test("another deployment under the same number replaces the process of the first", async () => {
+  const platform = platformOf();
+  await deploy(platform, 1);
+  const before = pids();
+  await deploy(platform, 1, { deploymentId: "deployment-of-another-registry" });
+  expect(pids()).not.toEqual(before);
+  expect(pids()).toEqual(only(1));
+});
+
+test("a stop whose lease is lost says so at once, and the workers of others are not waited for", async () => {
+  const platform = platformOf();
+  await deploy(platform, 1);
+  const stop = new AbortController();
+  stop.abort("lease_lost");
+  await expect(platform.stop({ serviceSchema: SERVICE, id: SERVICE }, stop.signal)).rejects.toBe("lease_lost");
+  expect(pids()).toHaveLength(1);
+  await platform.stop({ serviceSchema: "another_service", id: "another_service" }, never);
+  await platform.remove({ serviceSchema: SERVICE, id: SERVICE }, never);
+  expect(pids()).toEqual([]);
+});
+
+test("stops at the same time end a worker once, in order", async () => {
+  const platform = platformOf();
+  await deploy(platform, 1);
+  const log = join(directory, SERVICE, "1.log");
+  const service = { serviceSchema: SERVICE, id: SERVICE };
+  await Promise.all([platform.stop(service, never), platform.remove(service, never), platform.stop(service, never)]);
+  expect(logTail(log).match(/"event":"worker.exit","code":0/g)).toHaveLength(1);
+});
+
+test("workers are started again under another Temporal, not under another PATH", async () => {
+  await deploy(platformOf(), 1);
+  const before = pids();
+  const moved = platformOf({ environment: { PATH: `${process.env["PATH"]}:/somewhere`, HOME: "/nowhere" } });
+  await moved.adopt();
+  await eventually(() => moved.list(never), (services) => services.length === 1);
+  expect(pids()).toEqual(before);
+
+  const elsewhere = platformOf({
+    decisiveEnvironment: { TEMPORAL_ADDRESS: temporal.address, TEMPORAL_NAMESPACE: "b" },
+  });
+  await elsewhere.adopt();
+  await eventually(() => Promise.resolve(pids()), ([pid, ...more]) => more.length === 0 && pid !== before[0] && !!pid);
+});
+
+test("a worker that another deployer has started again is not started twice", async () => {
+  const first = platformOf();
+  await deploy(first, 1);
+  const supervising = new AbortController();
+  const second = platformOf();
+  await second.adopt();
+  const loops = [first, second].map((platform) => platform.supervise(() => true, supervising.signal));
+  const [before] = pids();
+  process.kill(before ?? 0, "SIGKILL");
+  await eventually(() => Promise.resolve(pids()), ([pid]) => pid !== undefined && pid !== before);
+  // Either has looked since: a death is acted upon after half a second, by the clock of each.
+  await eventually(
+    () => Promise.resolve(logTail(join(directory, SERVICE, "1.log"))),
+    (text) => (text.match(/"event":"worker.ready"/g) ?? []).length >= 2,
+  );
+  supervising.abort();
+  await Promise.all(loops);
+  expect(pids()).toHaveLength(1);
+});
+
+test("a running worker's output stays bounded, and its newest lines are in it", () => {
+  const log = join(directory, "worker.log");
+  appendFileSync(log, "x".repeat(11 * 1024 * 1024));
+  boundLog(log);
+  expect(statSync(log).size).toBe(0);
+  expect(statSync(`${log}.1`).size).toBe(11 * 1024 * 1024);
+  appendFileSync(log, `${"é".repeat(20_000)}the newest`);
+  expect(logTail(log)).toMatch(/éthe newest$/);
+  boundLog(log);
+  expect(statSync(log).size).toBeGreaterThan(0);
+});
+
+test("turns on one key run one after another, on others at once, and a failure ends its own alone", async () => {
+  const turns = createTurns();
+  const order: string[] = [];
+  const { promise: mayEnd, resolve: end } = Promise.withResolvers<void>();
+  const first = turns.take("a", async () => {
+    order.push("a1 begins");
+    await mayEnd;
+    order.push("a1 ends");
+    throw new Error("a1");
+  });
+  const second = turns.take("a", () => Promise.resolve(order.push("a2")));
+  await turns.take("b", () => Promise.resolve(order.push("b1")));
+  expect(turns.isTaken("a")).toBe(true);
+  end();
+  await expect(first).rejects.toThrow("a1");
+  await second;
+  expect(order).toEqual(["a1 begins", "b1", "a1 ends", "a2"]);
+  await eventually(() => Promise.resolve(turns.isTaken("a")), (isTaken) => !isTaken);
+});

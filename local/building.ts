@@ -2,8 +2,7 @@ import { execa } from "execa";
 import { join } from "node:path";
 import { cacheDirectory } from "../host/cache-directory.ts";
 import { type Program, startProgram } from "./child-program.ts";
-import { type StackConfig, StackError } from "./config.ts";
-import { REPOSITORY } from "./database.ts";
+import { REPOSITORY, type StackConfig, StackError } from "./config.ts";
 import type { Ports } from "./ports.ts";
 import {
   activitiesProgram,

@@ -1,7 +1,10 @@
 import { resolve } from "node:path";
+import { fileURLToPath } from "node:url";
 import { z } from "zod";
 import { isEndpointTemplate } from "../supabase/functions/_shared/activity-endpoint.ts";
 import { formatProblems, problemsOf } from "../supabase/functions/_shared/problems.ts";
+
+export const REPOSITORY = fileURLToPath(new URL("..", import.meta.url));
 
 const port = (preset: number) => z.coerce.number("must be a port, 0 to 65535").int().min(0).max(65_535).default(preset);
 

@@ -1,11 +1,7 @@
-import { execa } from "execa";
 import { readFileSync } from "node:fs";
-import { fileURLToPath } from "node:url";
 import pg from "pg";
-import { StackError } from "./config.ts";
 import type { StackKeys } from "./stack-state.ts";
-
-export const REPOSITORY = fileURLToPath(new URL("..", import.meta.url));
+import { runSupabaseCli } from "./supabase-cli.ts";
 
 /** What a Supabase database has before any migration: pg_net and the Vault. Stand-ins, see each file. */
 export async function prepareDatabase(url: string): Promise<void> {
@@ -18,18 +14,7 @@ export async function prepareDatabase(url: string): Promise<void> {
 
 /** The project's migrations, as they are applied everywhere: by the Supabase CLI. */
 export async function migrate(url: string): Promise<void> {
-  const { exitCode, all } = await execa("supabase", ["db", "push", `--remote=${url}`, "--yes"], {
-    cwd: REPOSITORY,
-    preferLocal: true,
-    localDir: REPOSITORY,
-    stdin: "ignore",
-    all: true,
-    reject: false,
-    env: { SUPABASE_TELEMETRY_DISABLED: "1", DO_NOT_TRACK: "1", PGSSLMODE: "disable" },
-  });
-  if (exitCode !== 0) {
-    throw new StackError(`Cannot apply the migrations: ${all.trim().split("\n").slice(-12).join("\n")}`);
-  }
+  await runSupabaseCli(["db", "push", `--remote=${url}`, "--yes"]);
 }
 
 /** Secrets into the Vault, and a login for the deployer with exactly the rights of osp_deployer. */

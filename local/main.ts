@@ -15,7 +15,6 @@ async function main(): Promise<number> {
   let stack: Stack;
   try {
     config = parseConfig(process.env);
-    console.log("Starting the stack");
     stack = await startStack(config, process.env, progress, ...hostsFrom(process.argv.slice(2)));
   } catch (error) {
     console.error(error instanceof StackError ? error.message : error);

@@ -33,9 +33,9 @@ export async function runExample(
   signal: AbortSignal,
 ): Promise<ExampleOutcome> {
   const deployment = await deploy(example, addresses.DB_URL, onStatus, signal);
-  const workflows = deployment.deployment_status === "deployed"
-    ? await runWorkflows(example, addresses.TEMPORAL_ADDRESS, signal)
-    : [];
+  const isDeployed = deployment.deployment_status === "deployed";
+  if (isDeployed) onStatus("running its workflows");
+  const workflows = isDeployed ? await runWorkflows(example, addresses.TEMPORAL_ADDRESS, signal) : [];
   return { service_schema: example.service.service_schema, ...deployment, workflows };
 }
 

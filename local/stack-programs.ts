@@ -1,8 +1,8 @@
 import { join } from "node:path";
 import type { ProgramOptions } from "./child-program.ts";
 import { readyLine } from "./child-program.ts";
-import type { StackConfig } from "./config.ts";
-import { deployerUrl, REPOSITORY } from "./database.ts";
+import { REPOSITORY, type StackConfig } from "./config.ts";
+import { deployerUrl } from "./database.ts";
 import { functionsServerCommand } from "./functions-server-command.ts";
 import { answers, type Ports } from "./ports.ts";
 import type { StackState } from "./stack-state.ts";

@@ -35,6 +35,7 @@ export async function startStack(
   hosts: Hosts = ownHosts,
 ): Promise<Stack> {
   const state = await takeState(config.OSP_STATE_DIR);
+  progress.say("Starting the stack");
   const stops: Building["stops"] = [];
   let stopping: Promise<void> | undefined;
   const stop = () => stopping ??= endAll(stops).finally(() => state.clear());

@@ -1,13 +1,13 @@
-import { execa } from "execa";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { z } from "zod";
-import { formatProblems, problemsOf } from "../supabase/functions/_shared/problems.ts";
+import { formatError, formatProblems, problemsOf } from "../supabase/functions/_shared/problems.ts";
 import { allOrFirstFailure, launchBesideSupabase, launchDeployer } from "./building.ts";
-import { StackError } from "./config.ts";
-import { configureDatabase, migrate, REPOSITORY } from "./database.ts";
+import { REPOSITORY, StackError } from "./config.ts";
+import { configureDatabase, migrate } from "./database.ts";
 import type { Hosts } from "./stack.ts";
 import { addressesOf } from "./stack-programs.ts";
+import { runSupabaseCli, type SupabaseCli } from "./supabase-cli.ts";
 
 /** Where the database container finds the API: an alias that the CLI gives to its gateway. */
 const FUNCTIONS_URL_INSIDE = "http://api.supabase.internal:8000/functions/v1";
@@ -20,9 +20,6 @@ const statusSchema = z.object({
   FUNCTIONS_URL: z.url().optional(),
 });
 
-/** Runs the Supabase CLI; resolves with its stdout. */
-export type SupabaseCli = (args: string[]) => Promise<string>;
-
 /**
  * The containers of `supabase start` instead of our stand-ins: real pg_net, Vault, Storage and edge runtime. Needs Docker.
  * Configures them and adds Temporal and the deployer. The containers stay up when the stack ends: `supabase stop`.
@@ -30,7 +27,7 @@ export type SupabaseCli = (args: string[]) => Promise<string>;
  * @param functionsEnvFile where the edge runtime reads the functions' secrets from
  */
 export function supabaseHosts(
-  cli: SupabaseCli = runCli,
+  cli: SupabaseCli = runSupabaseCli,
   functionsEnvFile = join(REPOSITORY, "supabase/functions/.env"),
 ): Hosts {
   return {
@@ -44,7 +41,7 @@ export function supabaseHosts(
         OSP_DEFAULT_ACTIVITY_ENDPOINT: config.OSP_DEFAULT_ACTIVITY_ENDPOINT ??
           `${own.ACTIVITY_URL}/{service_schema}/{activity}`,
       });
-      await progress.step("supabase start", () => cli(["start"]));
+      await progress.step("supabase start", () => start(cli));
       const status = parseStatus(await cli(["status", "-o", "env"]));
       const addresses = { ...own, ...status, FUNCTIONS_URL: status.FUNCTIONS_URL ?? `${status.API_URL}/functions/v1` };
       await allOrFirstFailure([
@@ -58,6 +55,14 @@ export function supabaseHosts(
       return addresses;
     },
   };
+}
+
+async function start(cli: SupabaseCli): Promise<void> {
+  try {
+    await cli(["start"]);
+  } catch (error) {
+    throw new StackError(`${formatError(error)}\n--supabase needs Docker; without it: npm start`, { cause: error });
+  }
 }
 
 function writeFunctionsEnv(file: string, values: Record<string, string>): void {
@@ -76,21 +81,5 @@ function parseStatus(output: string) {
   if (parsed.success) return { ...parsed.data };
   throw new StackError(
     `Cannot read \`supabase status -o env\`: ${formatProblems(problemsOf(parsed.error, undefined))}`,
-  );
-}
-
-async function runCli(args: string[]): Promise<string> {
-  const { stdout, stderr, exitCode } = await execa("supabase", args, {
-    cwd: REPOSITORY,
-    preferLocal: true,
-    localDir: REPOSITORY,
-    stdin: "ignore",
-    reject: false,
-    env: { SUPABASE_TELEMETRY_DISABLED: "1", DO_NOT_TRACK: "1" },
-  });
-  if (exitCode === 0) return stdout;
-  throw new StackError(
-    `Cannot run supabase ${args.join(" ")}: ${stderr.trim().split("\n").slice(-5).join("\n")}\n` +
-      `--supabase needs Docker; without it: npm start`,
   );
 }

@@ -1,11 +1,12 @@
 import { mkdirSync, writeFileSync } from "node:fs";
 import { hostname } from "node:os";
 import { join } from "node:path";
-import { afterEach, beforeEach, expect, test } from "vitest";
+import { afterEach, beforeEach, expect, onTestFinished, test } from "vitest";
 import { useDatabase } from "../support/database.ts";
 import { createMachine } from "../support/deployer.ts";
 import { createTestHandler, ring } from "../support/edge-function.ts";
 import { eventually, insertService, registryOf } from "../support/services.ts";
+import { startProxy } from "../support/database-proxy.ts";
 import { startTemporalServer, type TemporalServer } from "../support/temporal-server.ts";
 import { freePort } from "../../host/free-port.ts";
 
@@ -123,6 +124,27 @@ test("a second deployer of the host stands by, and takes over when the first is 
   await second.event("supervision.gained");
   await request("taken_over");
   await reaches("taken_over", "deployed");
+});
+
+test("a deployer whose network swallows everything lets go of its work, and another takes over", async () => {
+  const proxy = await startProxy(database.deployerUrl);
+  onTestFinished(() => proxy.close());
+  // Temporal is away: the deployment lasts.
+  const first = machine.start({ DATABASE_URL: proxy.url });
+  await request("stranded");
+  await first.event("worker.started");
+  const second = machine.start();
+  await second.event("supervision.standby");
+  proxy.freeze();
+  await first.event("supervision.lost");
+  await first.event("lease.lost");
+  proxy.cut(); // the server's keepalive would find it out by itself
+  await second.event("supervision.gained");
+  temporal = await startTemporalServer(temporalPort);
+  await reaches("stranded", "deployed");
+  expect(await machine.workers()).toHaveLength(1);
+  expect(await first.stop()).toBe(0);
+  expect(await rowOf("stranded")).toMatchObject({ deployment_status: "deployed", retry_count: 0 });
 });
 
 test("a deployer of another host refuses and names the one that supervises", async () => {

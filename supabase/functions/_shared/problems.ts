@@ -39,7 +39,7 @@ const QUOTED_CHARACTERS = 80;
 
 function quoteValue(value: unknown): string {
   if (value === undefined || (typeof value === "object" && value !== null)) return "";
-  const text = JSON.stringify(value);
+  const text = jsonOf(value);
   return text.length <= QUOTED_CHARACTERS ? `${text} ` : `${storable(text.slice(0, QUOTED_CHARACTERS))}… `;
 }
 
@@ -48,19 +48,42 @@ export function storable(text: string): string {
   return text.replaceAll("\0", "").toWellFormed();
 }
 
+const TOLD_CAUSES = 4;
+
 /** An error's message with those of its causes, on one line. What zod found is told by whoever threw for it. */
 export function formatError(error: unknown): string {
   const messages: string[] = [];
-  for (let cause: unknown = error; cause !== undefined && messages.length < 4; cause = Object(cause).cause) {
+  for (const cause of chainOf(error)) {
     if (cause instanceof Error && cause.name === "ZodError" && messages.length > 0) break;
-    const message = cause instanceof Error ? cause.message || cause.name : textOf(cause);
+    const message = textOf(cause instanceof Error ? cause.message || cause.name : cause);
     if (!messages.some((earlier) => earlier.includes(message))) messages.push(message);
+    if (messages.length === TOLD_CAUSES) break;
   }
   return storable(messages.join(": ").replaceAll(/\s*\n\s*/g, " "));
 }
 
+/** What was thrown and its causes, outermost first. Causes can form a circle: each is told once. */
+function chainOf(error: unknown): Set<unknown> {
+  const chain = new Set<unknown>();
+  let cause = error;
+  do {
+    chain.add(cause);
+    cause = Object(cause).cause;
+  } while (cause !== undefined && !chain.has(cause));
+  return chain;
+}
+
 function textOf(value: unknown): string {
-  return typeof value === "string" ? value : JSON.stringify(value) ?? typeof value;
+  return typeof value === "string" ? value : jsonOf(value);
+}
+
+/** A value as JSON; of what JSON cannot hold (a circle, a bigint, a function) its type. */
+function jsonOf(value: unknown): string {
+  try {
+    return JSON.stringify(value) ?? typeof value;
+  } catch {
+    return typeof value;
+  }
 }
 
 /** For `z.strictObject`: a message for what is no object at all; an unknown key keeps zod's own, which names it. */

@@ -178,11 +178,19 @@ from claimed as c
 inner join begun as b on b.deployment_id = c.id
 order by c.created_at, c.id`;
 
-/** $1 tokens, $2 lease in seconds. */
+/** $1 tokens, $2 lease in seconds. Locks in the order in which deployments are enqueued and superseded: no deadlock. */
 const RENEW = `
+with held as materialized (
+  select r.id
+  from osp_metadata.worker_registry as r
+  where r.lease_token = any ($1::uuid[]) and r.deployment_status = 'deploying'
+  order by r.service_schema, r.revision
+  for update
+)
 update osp_metadata.worker_registry as r
 set lease_expires_at = clock_timestamp() + make_interval(secs => $2)
-where r.lease_token = any ($1::uuid[]) and r.deployment_status = 'deploying'
+from held
+where r.id = held.id
 returning r.lease_token, r.manifest is not null and r.stop_requested_at is not null as is_superseded`;
 
 /** $1 row, $2 token, $3 attempt, $4 step, $5 line. */

@@ -3,6 +3,7 @@ import { afterAll, beforeEach, expect, test } from "vitest";
 import { createRegistry, type Registry } from "../../deployer/registry.ts";
 import { useDatabase } from "../support/database.ts";
 import { createTestHandler, ring } from "../support/edge-function.ts";
+import { untilBlocked } from "../support/locks.ts";
 import { insertService, registryOf } from "../support/services.ts";
 
 const database = useDatabase();
@@ -54,6 +55,31 @@ test("who lost the lease can neither renew, report nor settle", async () => {
   const [row] = await registryOf(database, "s");
   expect(row?.deployment_status).toBe("deployed");
   expect(row?.logs).not.toContain("a line of the late one");
+});
+
+test("a renewal locks in the order of everybody: none of the two that meet is a victim of a deadlock", async () => {
+  // Without an index a statement locks rows as they lie: the second service first.
+  const scanning = new pg.Pool({
+    connectionString: `${database.deployerUrl}?options=-c%20enable_indexscan%3Doff%20-c%20enable_bitmapscan%3Doff`,
+    max: 1,
+  });
+  const renewer = createRegistry(scanning, { owner: "a", platform: "local", leaseSeconds: 10 });
+  const claims = [];
+  for (const schema of ["second", "first"]) {
+    await request(schema);
+    claims.push(...await renewer.claim(1));
+  }
+  const superseder = await database.connect();
+  const lock = (schema: string) =>
+    superseder.query(`select from osp_metadata.worker_registry where service_schema = $1 for update`, [schema]);
+  await superseder.query("begin");
+  await lock("first");
+  const renewed = renewer.renew(claims.map((claim) => claim.lease_token));
+  await untilBlocked(database, superseder);
+  await lock("second");
+  await superseder.query("commit");
+  expect(await renewed).toHaveLength(2);
+  await scanning.end();
 });
 
 test("a newer revision supersedes: the older one is told at renewal and never tried again", async () => {

@@ -25,7 +25,7 @@ export function createMemoryStore(): MemoryStore {
 }
 
 /** The intents by SQL: what the Data API would call, without it. */
-export function createSqlQueue(database: TestDatabase): IntentQueue {
+export function createSqlQueue(database: Pick<TestDatabase, "rows">): IntentQueue {
   return {
     take: () => database.rows<Intent>(`select * from osp_metadata.take_intents()`),
     enqueue: (deployments) =>

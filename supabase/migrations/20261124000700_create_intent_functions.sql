@@ -229,6 +229,13 @@ security invoker  -- called by enqueue_deployments alone, as the owner
 set search_path = ''
 as $$
 begin
+  -- First a lock, then the decision: what a claim or a settlement under way leaves behind is seen by the statements below,
+  -- each of which has a newer snapshot.
+  perform from osp_metadata.worker_registry as r
+  where r.service_schema = schema_name and r.deployment_status in ('pending', 'deploying')
+  order by r.revision
+  for update;
+
   -- Whoever deploys it sees this when it next renews its lease.
   update osp_metadata.worker_registry as r
   set
@@ -236,7 +243,6 @@ begin
     logs = osp_metadata.append_log(r.logs, pg_catalog.format('superseded by revision %s', by_revision))
   where r.service_schema = schema_name and r.deployment_status = 'deploying' and r.stop_requested_at is null;
 
-  -- After the statement above, for one that was put back to pending while that statement waited for it.
   update osp_metadata.worker_registry as r
   set
     deployment_status = 'stopped',

@@ -405,6 +405,7 @@ export type Database = {
           "wanted": string;
         }[];
       };
+      "lock_services": { Args: Record<PropertyKey, never>; Returns: undefined };
       "reconcile": { Args: Record<PropertyKey, never>; Returns: number };
       "record_intents": {
         Args: { "schemas": (string)[]; "sources": (string)[]; "wants": (string)[] };

@@ -57,6 +57,24 @@ end;
 $$;
 comment on function osp_metadata.fail_exhausted_intents is 'An intent that ended the Edge Function 5 times becomes a failed deployment.';
 
+create or replace function osp_metadata.lock_services()
+returns void
+language plpgsql
+security invoker  -- called by functions that run as the owner; nobody else may
+set search_path = ''
+as $$
+begin
+  -- TRUNCATE locks the table, then, by its trigger, the intents. In the other order the two would be a deadlock.
+  lock table osp.services in access share mode;
+exception when lock_not_available then
+  raise exception using
+    errcode = 'lock_not_available',
+    message = 'Cannot read osp.services: it is locked by a TRUNCATE or ALTER TABLE whose transaction is open. End that transaction; '
+      || 'what waits then goes on. Whose it is: select pid, mode, granted from pg_locks where relation = ''osp.services''::regclass';
+end;
+$$;
+comment on function osp_metadata.lock_services is 'Keeps TRUNCATE away from osp.services until the transaction ends; called before any intent is locked. Raises 55P03 after lock_timeout.';
+
 create or replace function osp_metadata.take_intents(batch_size integer default 50, lease_seconds integer default 30)
 returns table (
   service_schema text,
@@ -72,6 +90,7 @@ language plpgsql
 volatile
 security definer      -- the Edge Function holds no rights on the tables
 set search_path = ''
+set lock_timeout = '3s'  -- less than the Edge Function waits for an answer
 as $$
 #variable_conflict use_column
 declare
@@ -79,6 +98,7 @@ declare
   taken text[];
   is_suspect boolean;
 begin
+  perform osp_metadata.lock_services();
   perform osp_metadata.fail_exhausted_intents();
 
   -- What ended a run of the function twice is taken alone, so that it cannot take others along.

@@ -8,10 +8,12 @@ language plpgsql
 volatile
 security definer
 set search_path = ''
+set lock_timeout = '3s'  -- the deployer's sweep goes on
 as $$
 begin
   -- One at a time is enough: a second caller would find the same differences.
   if pg_catalog.pg_try_advisory_xact_lock(pg_catalog.hashtext('osp_metadata.reconcile')) then
+    perform osp_metadata.lock_services();
     perform osp_metadata.record_intents(array_agg(d.service_schema), array_agg(d.wanted), array_agg(d.source))
     from osp_metadata.find_differences() as d;
   end if;

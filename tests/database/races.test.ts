@@ -1,7 +1,7 @@
 import pg from "pg";
-import { afterAll, beforeEach, expect, test } from "vitest";
+import { afterEach, beforeEach, expect, test } from "vitest";
 import { createRegistry } from "../../deployer/registry.ts";
-import { useDatabase } from "../support/database.ts";
+import { refusal, useDatabase } from "../support/database.ts";
 import { createSqlQueue, createTestHandler, ring } from "../support/edge-function.ts";
 import { untilBlocked } from "../support/locks.ts";
 import { insertService, registryOf } from "../support/services.ts";
@@ -9,8 +9,8 @@ import { insertService, registryOf } from "../support/services.ts";
 const database = useDatabase();
 const queue = createSqlQueue(database);
 const handler = createTestHandler(database);
-const pools: pg.Pool[] = [];
-afterAll(() => Promise.all(pools.map((pool) => pool.end())));
+const opened: { end(): Promise<void> }[] = [];
+afterEach(() => Promise.all(opened.splice(0).map((connection) => connection.end())));
 beforeEach(async () => {
   await database.rows(`delete from osp.services`);
   await database.rows(`delete from osp_metadata.worker_registry`);
@@ -20,13 +20,14 @@ beforeEach(async () => {
 /** A deployer all of whose statements run on one connection, and so in the transaction that is open there. */
 function deployerOnOneConnection() {
   const connection = new pg.Pool({ connectionString: database.deployerUrl, max: 1 });
-  pools.push(connection);
+  opened.push(connection);
   return { connection, registry: createRegistry(connection, { owner: "d", platform: "local", leaseSeconds: 10 }) };
 }
 
 /** A connection with an open transaction. */
 async function begin(): Promise<pg.Client> {
   const client = await database.connect();
+  opened.push(client);
   await client.query("begin");
   return client;
 }
@@ -93,4 +94,28 @@ test("what settles while a newer revision that wants a stop is enqueued is told 
     { deployment_status: "deployed", stop_requested_at: expect.any(Date) },
     { deployment_status: "pending" },
   ]);
+});
+
+test("taking beside a truncate waits for it, and neither is a victim of a deadlock", async () => {
+  await insertService(database, "a");
+  const truncater = await begin();
+  await truncater.query(`lock table osp.services in access exclusive mode`); // what TRUNCATE begins with
+  const taken = queue.take();
+  await untilBlocked(database, truncater);
+  await truncater.query(`truncate osp.services`);
+  await truncater.query("commit");
+  expect(await taken).toMatchObject([{ service_schema: "a", revision: 2, wanted: "stop", source: "delete" }]);
+});
+
+test("a truncate that stays open is told with 503, and nothing is lost", async () => {
+  await insertService(database, "a");
+  const truncater = await begin();
+  await truncater.query(`truncate osp.services`);
+  const response = await handler(ring());
+  expect(response.status).toBe(503);
+  expect((await response.json()).message).toMatch(/osp\.services: it is locked by a TRUNCATE.*pg_locks/);
+  expect(await refusal(database.rows(`select osp_metadata.reconcile()`))).toMatchObject({ code: "55P03" });
+  await truncater.query("rollback");
+  await handler(ring());
+  expect(await registryOf(database, "a")).toMatchObject([{ revision: 1, deployment_status: "pending" }]);
 });

@@ -106,7 +106,8 @@ begin
   from osp_metadata.service_intents as i
   where i.revision > i.enqueued_revision and (i.lease_expires_at is null or i.lease_expires_at <= clock_timestamp())
   order by i.requested_at, i.service_schema
-  limit 1;
+  limit 1
+  for update skip locked;  -- one that cannot be taken now decides nothing
 
   with waiting as materialized (
     select i.service_schema

@@ -96,6 +96,19 @@ test("what settles while a newer revision that wants a stop is enqueued is told 
   ]);
 });
 
+test("an intent that is to be taken alone and is locked does not hold the others up", async () => {
+  await insertService(database, "suspect");
+  await insertService(database, "fine");
+  await database.rows(
+    `update osp_metadata.service_intents set attempts = 2, requested_at = requested_at - interval '1 minute' where service_schema = 'suspect'`,
+  );
+  const editor = await begin();
+  await editor.query(`select from osp_metadata.service_intents where service_schema = 'suspect' for update`);
+  expect((await queue.take()).map((intent) => intent.service_schema)).toEqual(["fine"]);
+  await editor.query("rollback");
+  expect((await queue.take()).map((intent) => intent.service_schema)).toEqual(["suspect"]);
+});
+
 test("taking beside a truncate waits for it, and neither is a victim of a deadlock", async () => {
   await insertService(database, "a");
   const truncater = await begin();

@@ -155,16 +155,23 @@ volatile
 security definer
 set search_path = ''
 as $$
-  -- The dependency was away, not the intent at fault: the taking does not count.
-  with released as (
+  with held as materialized (
+    select i.service_schema
+    from osp_metadata.service_intents as i
+    where i.service_schema = any (release_intents.schemas) and i.lease_token = release_intents.lease_token
+    order by i.service_schema  -- everybody locks in this order: no deadlock
+    for update skip locked  -- one that is being edited: its lease ends by itself
+  ), released as (
+    -- The dependency was away, not the intent at fault: the taking does not count.
     update osp_metadata.service_intents as i
     set lease_token = null, lease_expires_at = null, attempts = greatest(i.attempts - 1, 0)
-    where i.service_schema = any (release_intents.schemas) and i.lease_token = release_intents.lease_token
+    from held
+    where i.service_schema = held.service_schema
     returning i.service_schema
   )
   select pg_catalog.count(*)::integer from released;
 $$;
-comment on function osp_metadata.release_intents is 'Gives taken intents back, untouched; they wait on.';
+comment on function osp_metadata.release_intents is 'Gives taken intents back, untouched; they wait on. Returns how many; one that is being edited keeps its lease until that ends.';
 
 create or replace function osp_metadata.enqueue_deployments(deployments jsonb)
 returns table (service_schema text, revision integer, deployment_status text, is_newest boolean)
@@ -172,21 +179,31 @@ language plpgsql
 volatile
 security definer      -- the Edge Function holds no rights on the registry
 set search_path = ''
+set lock_timeout = '3s'  -- less than the Edge Function waits for an answer
 as $$
 #variable_conflict use_column
 declare
+  free text[];
   accepted text[];
 begin
-  perform from osp_metadata.service_intents as i
-  where i.service_schema in (select d ->> 'service_schema' from pg_catalog.jsonb_array_elements(deployments) as d)
-  order by i.service_schema  -- everybody locks in this order: no deadlock
-  for update;
+  -- Who edits a service now is not waited for: an open transaction would hold the whole batch up. What it holds is not
+  -- accepted and waits on, and so does the newer revision that it makes.
+  with unlocked as materialized (
+    select i.service_schema
+    from osp_metadata.service_intents as i
+    where i.service_schema in (select d ->> 'service_schema' from pg_catalog.jsonb_array_elements(deployments) as d)
+    order by i.service_schema  -- everybody locks in this order: no deadlock
+    for update skip locked
+  )
+  select pg_catalog.array_agg(unlocked.service_schema) into free from unlocked;
 
   -- Fenced: who lost the lease, or brings a revision that was enqueued already, changes nothing.
   select pg_catalog.array_agg(i.service_schema) into accepted
   from osp_metadata.as_deployments(deployments) as d
   inner join osp_metadata.service_intents as i on i.service_schema = d.service_schema
-  where i.lease_token = d.lease_token and d.revision <= i.revision and d.revision > i.enqueued_revision;
+  where
+    i.service_schema = any (free)
+    and i.lease_token = d.lease_token and d.revision <= i.revision and d.revision > i.enqueued_revision;
 
   perform osp_metadata.supersede(d.service_schema, d.revision, d.wanted)
   from osp_metadata.as_deployments(deployments) as d
@@ -224,7 +241,7 @@ begin
   perform pg_catalog.pg_notify('worker_registry', '');
 end;
 $$;
-comment on function osp_metadata.enqueue_deployments is 'Acknowledges taken intents: one pending (or refused: failed) row of worker_registry each. Returns only what was accepted.';
+comment on function osp_metadata.enqueue_deployments is 'Acknowledges taken intents: one pending (or refused: failed) row of worker_registry each. Returns only what was accepted: not what is being edited or was taken by another.';
 
 create or replace function osp_metadata.as_deployments(deployments jsonb)
 returns table (

@@ -10,12 +10,29 @@ security definer
 set search_path = ''
 set lock_timeout = '3s'  -- the deployer's sweep goes on
 as $$
+declare
+  free text[];
 begin
   -- One at a time is enough: a second caller would find the same differences.
   if pg_catalog.pg_try_advisory_xact_lock(pg_catalog.hashtext('osp_metadata.reconcile')) then
     perform osp_metadata.lock_services();
+
+    -- Who edits a service now is not waited for; the next call sees what came of it.
+    with unlocked as materialized (
+      select i.service_schema
+      from osp_metadata.service_intents as i
+      where i.service_schema in (select d.service_schema from osp_metadata.find_differences() as d)
+      order by i.service_schema  -- everybody locks in this order: no deadlock
+      for update skip locked
+    )
+    select pg_catalog.array_agg(unlocked.service_schema) into free from unlocked;
+
+    -- Looked for once more, now that they are locked: an edit may have ended in between.
     perform osp_metadata.record_intents(array_agg(d.service_schema), array_agg(d.wanted), array_agg(d.source))
-    from osp_metadata.find_differences() as d;
+    from osp_metadata.find_differences() as d
+    where
+      d.service_schema = any (free)
+      or not exists (select from osp_metadata.service_intents as i where i.service_schema = d.service_schema);
   end if;
   return osp_metadata.count_waiting_intents();
 end;

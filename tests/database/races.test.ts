@@ -2,7 +2,8 @@ import pg from "pg";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { createRegistry } from "../../deployer/registry.ts";
 import { refusal, useDatabase } from "../support/database.ts";
-import { createSqlQueue, createTestHandler, ring } from "../support/edge-function.ts";
+import { createMemoryStore, createSqlQueue, createTestHandler, ring } from "../support/edge-function.ts";
+import type { IntentQueue } from "../../supabase/functions/queue-worker-build/intents.ts";
 import { untilBlocked } from "../support/locks.ts";
 import { insertService, registryOf } from "../support/services.ts";
 
@@ -131,4 +132,102 @@ test("a truncate that stays open is told with 503, and nothing is lost", async (
   await truncater.query("rollback");
   await handler(ring());
   expect(await registryOf(database, "a")).toMatchObject([{ revision: 1, deployment_status: "pending" }]);
+});
+
+test("an edit that stays open holds up its own service alone, and its newer revision follows", async () => {
+  await insertService(database, "edited");
+  await insertService(database, "other");
+  const store = createMemoryStore();
+  const putOnce = store.putOnce;
+  const editor = await begin();
+  store.putOnce = async (path, json) => {
+    // Between the taking and the enqueueing: what is taken already cannot be skipped any more.
+    await editor.query(`update osp.services set service_name = 'Edited' where service_schema = 'edited'`);
+    await putOnce(path, json);
+  };
+  const rings: string[] = [];
+  const response = await createTestHandler(database, { store, ringAgain: () => rings.push("ring") })(ring());
+  expect(response.status).toBe(200);
+  expect(await response.json()).toEqual({ taken: 2, enqueued: 1, rejected: 0, remaining: 0 });
+  expect(await registryOf(database, "other")).toMatchObject([{ revision: 1, deployment_status: "pending" }]);
+  expect(await registryOf(database, "edited")).toEqual([]);
+  expect(rings).toEqual([]);
+  await editor.query("commit");
+  await database.rows(`update osp_metadata.service_intents set lease_expires_at = clock_timestamp()`);
+  await handler(ring());
+  expect(await registryOf(database, "edited")).toMatchObject([{ revision: 2, deployment_status: "pending" }]);
+});
+
+test("an edit that is rolled back leaves its revision waiting", async () => {
+  await insertService(database, "a");
+  const taken = await queue.take();
+  const editor = await begin();
+  await editor.query(`update osp.services set service_name = 'Edited'`);
+  expect(await queue.enqueue(taken)).toEqual([]);
+  await queue.release(taken); // locked as well: it is passed over, not waited for
+  await editor.query("rollback");
+  await queue.release(taken);
+  await handler(ring());
+  expect(await registryOf(database, "a")).toMatchObject([{ revision: 1, deployment_status: "pending" }]);
+});
+
+test("what enqueueing did not accept is given back at once", async () => {
+  await insertService(database, "a");
+  const locked: IntentQueue = {
+    ...queue,
+    async enqueue(deployments) {
+      const editor = await begin();
+      await editor.query(`select from osp_metadata.service_intents for update`);
+      const accepted = await queue.enqueue(deployments);
+      await editor.query("rollback");
+      return accepted;
+    },
+  };
+  const rings: string[] = [];
+  const response = await createTestHandler(database, { queue: locked, ringAgain: () => rings.push("ring") })(ring());
+  expect(await response.json()).toEqual({ taken: 1, enqueued: 0, rejected: 0, remaining: 1 });
+  expect(rings).toEqual([]);
+  expect(await database.rows(`select attempts, lease_token from osp_metadata.service_intents`)).toEqual([
+    { attempts: 0, lease_token: null },
+  ]);
+});
+
+test("after a failed enqueueing everything is given back at once and not counted as a try", async () => {
+  await insertService(database, "a");
+  const failing: IntentQueue = { ...queue, enqueue: () => Promise.reject(new Error("the database is away")) };
+  const response = await createTestHandler(database, { queue: failing })(ring());
+  expect(response.status).toBe(503);
+  expect((await response.json()).message).toBe("the database is away");
+  expect(await database.rows(`select attempts, lease_token from osp_metadata.service_intents`)).toEqual([
+    { attempts: 0, lease_token: null },
+  ]);
+});
+
+test("giving back is best effort: where it fails, what was enqueued is, and the lease ends by itself", async () => {
+  await insertService(database, "a");
+  const failing: IntentQueue = {
+    ...queue,
+    enqueue: () => Promise.resolve([]),
+    release: () => Promise.reject(new Error("the database is away")),
+  };
+  const events: unknown[] = [];
+  const response = await createTestHandler(database, { queue: failing, log: (event) => events.push(event) })(ring());
+  expect(response.status).toBe(200);
+  expect(events).toContainEqual(expect.objectContaining({ event: "release.failed", error: "the database is away" }));
+});
+
+test("reconcile passes over what is edited and requests the rest", async () => {
+  for (const schema of ["edited", "other"]) await insertService(database, schema);
+  await database.rows(
+    `begin; set local session_replication_role = replica; update osp.services set enabled = false; commit`,
+  );
+  const editor = await begin();
+  await editor.query(`update osp.services set enabled = true where service_schema = 'edited'`);
+  await database.rows(`select osp_metadata.reconcile()`);
+  await editor.query("commit");
+  expect(await database.rows(`select service_schema, wanted, source from osp_metadata.service_intents order by 1`))
+    .toEqual([
+      { service_schema: "edited", wanted: "run", source: "enable" },
+      { service_schema: "other", wanted: "stop", source: "disable" },
+    ]);
 });

@@ -1,21 +1,11 @@
-import {
-  buildManifest,
-  type BuiltManifest,
-  type ProjectDefaults,
-  SpecRejectedError,
-} from "../_shared/build-manifest.ts";
 import { formatError } from "../_shared/problems.ts";
 import { isSameSecret } from "./same-secret.ts";
-import type { DeploymentRequest, Intent, IntentQueue, ManifestStore } from "./intents.ts";
+import { enqueueTaken, type TakingDeps } from "./taking.ts";
 
-export interface HandlerDeps {
+export interface HandlerDeps extends TakingDeps {
   webhookSecret: string;
-  defaults: ProjectDefaults;
-  queue: IntentQueue;
-  store: ManifestStore;
   /** Rings this function again, for what one run leaves. Does not wait for the answer. */
   ringAgain: () => void;
-  log: (event: Record<string, unknown>) => void;
   /** Milliseconds on a clock that only goes forward. */
   now: () => number;
 }
@@ -35,7 +25,6 @@ export interface Outcome {
 const RUN_MS = 20_000;
 /** Keeps one run far below the platform's 2 s of CPU: about 1 ms an intent. */
 const INTENTS_A_RUN = 500;
-const UPLOADS_AT_ONCE = 8;
 
 /** The doorbell's answer: takes what waits, stores its manifests, enqueues its deployments. Idempotent. */
 export function createHandler(deps: HandlerDeps) {
@@ -66,8 +55,8 @@ async function answer(deps: HandlerDeps): Promise<Response> {
     return Response.json({ ...outcome, error: "Unavailable", message: formatError(error) }, { status: 503 });
   }
   if (outcome.taken > 0) deps.log({ event: "intents.enqueued", ...outcome });
-  // Only after some work: what waits and cannot be taken (its row is locked) would ring for as long as it is.
-  if (outcome.taken > 0 && outcome.remaining > 0) deps.ringAgain();
+  // Only after some work: what waits and cannot be enqueued (its row is locked) would ring for as long as it is.
+  if (outcome.enqueued + outcome.rejected > 0 && outcome.remaining > 0) deps.ringAgain();
   return Response.json(outcome);
 }
 
@@ -77,66 +66,11 @@ async function drain(deps: HandlerDeps, outcome: Outcome): Promise<void> {
     const intents = await deps.queue.take();
     if (intents.length === 0) return;
     outcome.taken += intents.length;
-    await enqueue(intents, deps, outcome);
+    const { enqueued, heldUp } = await enqueueTaken(intents, deps);
+    outcome.enqueued += enqueued.filter((row) => row.deployment_status === "pending").length;
+    outcome.rejected += enqueued.filter((row) => row.deployment_status === "failed").length;
+    const failed = heldUp.find(({ error }) => error !== undefined);
+    if (failed !== undefined) throw failed.error;
+    if (heldUp.length > 0) return; // another taking would meet the same obstacle
   }
-}
-
-/** One taking: what could be stored is enqueued, what could not is given back; then the failure is told. */
-async function enqueue(intents: Intent[], deps: HandlerDeps, outcome: Outcome): Promise<void> {
-  const prepared: Prepared[] = [];
-  const unstored: Intent[] = [];
-  let failure: unknown;
-  for (let start = 0; start < intents.length; start += UPLOADS_AT_ONCE) {
-    const batch = intents.slice(start, start + UPLOADS_AT_ONCE);
-    await Promise.all(batch.map(async (intent) => {
-      try {
-        prepared.push(await prepare(intent, deps));
-      } catch (error) {
-        unstored.push(intent);
-        failure = error;
-      }
-    }));
-  }
-  const enqueued = await deps.queue.enqueue(prepared.map(({ request }) => request));
-  outcome.enqueued += enqueued.filter((row) => row.deployment_status === "pending").length;
-  outcome.rejected += enqueued.filter((row) => row.deployment_status === "failed").length;
-
-  const newest = new Set(enqueued.filter((row) => row.is_newest).map((row) => row.service_schema));
-  await mirror(prepared.filter(({ request }) => newest.has(request.service_schema)), deps);
-  if (unstored.length > 0) {
-    await deps.queue.release(unstored);
-    throw failure;
-  }
-}
-
-interface Prepared {
-  request: DeploymentRequest;
-  built: BuiltManifest | undefined;
-}
-
-/** The deployment of one intent, its manifest stored. @throws when Storage cannot be reached */
-async function prepare(intent: Intent, deps: HandlerDeps): Promise<Prepared> {
-  if (intent.wanted === "stop") return { request: intent, built: undefined };
-  let built: BuiltManifest;
-  try {
-    built = await buildManifest(intent.spec, intent.revision, deps.defaults);
-  } catch (error) {
-    // Only the row's author can help. Anything else that building throws is told the same way: it would be thrown again.
-    const code = error instanceof SpecRejectedError ? error.code : "manifest_build_failed";
-    return { request: { ...intent, error_code: code, error_message: formatError(error) }, built: undefined };
-  }
-  await deps.store.putOnce(`${intent.service_schema}/${intent.revision}-${built.sha256}.json`, built.json);
-  return { request: { ...intent, manifest: built.manifest, manifest_sha256: built.sha256 }, built };
-}
-
-/** The newest manifest under a name that people find. Best effort: nothing reads it. */
-async function mirror(prepared: Prepared[], deps: HandlerDeps): Promise<void> {
-  await Promise.all(prepared.map(async ({ request, built }) => {
-    if (built === undefined) return;
-    try {
-      await deps.store.put(`${request.service_schema}.json`, built.json);
-    } catch (error) {
-      deps.log({ event: "mirror.failed", service_schema: request.service_schema, error: formatError(error) });
-    }
-  }));
 }

@@ -186,6 +186,8 @@ export type Database = {
           "attempts": number;
           "deployment_id": string;
           "enqueued_revision": number;
+          "last_error": string | null;
+          "last_error_at": string | null;
           "lease_expires_at": string | null;
           "lease_token": string | null;
           "requested_at": string;
@@ -200,6 +202,8 @@ export type Database = {
           "attempts"?: number;
           "deployment_id"?: string;
           "enqueued_revision"?: number;
+          "last_error"?: string | null;
+          "last_error_at"?: string | null;
           "lease_expires_at"?: string | null;
           "lease_token"?: string | null;
           "requested_at"?: string;
@@ -213,6 +217,8 @@ export type Database = {
           "attempts"?: number;
           "deployment_id"?: string;
           "enqueued_revision"?: number;
+          "last_error"?: string | null;
+          "last_error_at"?: string | null;
           "lease_expires_at"?: string | null;
           "lease_token"?: string | null;
           "requested_at"?: string;
@@ -411,7 +417,10 @@ export type Database = {
         Args: { "schemas": (string)[]; "sources": (string)[]; "wants": (string)[] };
         Returns: undefined;
       };
-      "release_intents": { Args: { "lease_token": string; "schemas": (string)[] }; Returns: number };
+      "release_intents": {
+        Args: { "counts_as_try"?: boolean; "lease_token": string; "reason"?: string; "schemas": (string)[] };
+        Returns: number;
+      };
       "requesting_role": { Args: Record<PropertyKey, never>; Returns: string };
       "ring": { Args: Record<PropertyKey, never>; Returns: undefined };
       "supersede": { Args: { "by_revision": number; "schema_name": string; "wanted": string }; Returns: undefined };

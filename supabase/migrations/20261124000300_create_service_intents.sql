@@ -15,10 +15,13 @@ create table if not exists osp_metadata.service_intents (
   attempts integer not null default 0,
   lease_token uuid,
   lease_expires_at timestamptz,
+  last_error text,
+  last_error_at timestamptz,
   constraint service_intents_pkey primary key (service_schema),
   constraint service_intents_revision_check check (revision >= 1),
   constraint service_intents_wanted_check check (wanted in ('run', 'stop')),
-  constraint service_intents_enqueued_revision_check check (enqueued_revision between 0 and revision)
+  constraint service_intents_enqueued_revision_check check (enqueued_revision between 0 and revision),
+  constraint service_intents_last_error_check check ((last_error is null) = (last_error_at is null))
 );
 comment on table osp_metadata.service_intents is 'What each service should come to. One row per service ever seen, kept after it is deleted so that revisions are never numbered twice.';
 comment on column osp_metadata.service_intents.service_schema is 'Name of the service.';
@@ -32,6 +35,8 @@ comment on column osp_metadata.service_intents.enqueued_revision is 'Newest revi
 comment on column osp_metadata.service_intents.attempts is 'How often the Edge Function has taken this revision without an end.';
 comment on column osp_metadata.service_intents.lease_token is 'Who may enqueue it now; null: nobody has taken it.';
 comment on column osp_metadata.service_intents.lease_expires_at is 'Until when; afterwards it can be taken again.';
+comment on column osp_metadata.service_intents.last_error is 'Why the newest revision could not be enqueued yet and what to do; null: nothing is known to be in its way. Cleared when it is enqueued and by a newer revision.';
+comment on column osp_metadata.service_intents.last_error_at is 'When that was met last; null: never.';
 
 -- Only what waits is ever searched for, and only a few rows ever wait.
 create index if not exists service_intents_waiting_idx on osp_metadata.service_intents (requested_at, service_schema)

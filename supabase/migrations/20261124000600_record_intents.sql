@@ -31,7 +31,9 @@ begin
     requested_at = clock_timestamp(),
     requested_by = excluded.requested_by,
     deployment_id = gen_random_uuid(),
-    attempts = 0;
+    attempts = 0,
+    last_error = null,
+    last_error_at = null;
   perform osp_metadata.ring();
 end;
 $$;

@@ -26,17 +26,21 @@ set search_path = ''
 as $$
 begin
   with exhausted as (
-    select i.service_schema
+    select i.service_schema, i.last_error
     from osp_metadata.service_intents as i
-    where i.revision > i.enqueued_revision and i.attempts >= 5 and i.lease_expires_at <= clock_timestamp()
+    where
+      i.revision > i.enqueued_revision and i.attempts >= 5
+      and (i.lease_expires_at is null or i.lease_expires_at <= clock_timestamp())
     order by i.service_schema
     for update skip locked
   ), settled as (
     update osp_metadata.service_intents as i
-    set enqueued_revision = i.revision, attempts = 0, lease_token = null, lease_expires_at = null
+    set
+      enqueued_revision = i.revision, lease_token = null, lease_expires_at = null, attempts = 0,
+      last_error = null, last_error_at = null
     from exhausted
     where i.service_schema = exhausted.service_schema
-    returning i.*
+    returning i.service_schema, i.revision, i.source, i.requested_by, i.deployment_id, exhausted.last_error as told
   )
   insert into osp_metadata.worker_registry (
     id, service_schema, manifest_path, revision, source, requested_by, deployment_status, error_code, error_message, logs
@@ -47,15 +51,16 @@ begin
   from settled as s
   cross join lateral (
     select pg_catalog.format(
-      'The Edge Function queue-worker-build ended 5 times while it built the manifest of service "%s" revision %s. '
-      || 'See its log, correct the row and then: select osp.redeploy(''%s'')', s.service_schema, s.revision, s.service_schema
+      'The Edge Function queue-worker-build ended 5 times while it built the manifest of service "%s" revision %s%s. '
+      || 'See its log, correct the row and then: select osp.redeploy(''%s'')',
+      s.service_schema, s.revision, ', and told: ' || s.told, s.service_schema
     ) as text
   ) as reason
   -- A revision that the registry has already (restored intents) must not end every taking.
   on conflict (service_schema, revision) do nothing;
 end;
 $$;
-comment on function osp_metadata.fail_exhausted_intents is 'An intent that ended the Edge Function 5 times becomes a failed deployment.';
+comment on function osp_metadata.fail_exhausted_intents is 'An intent that ended the Edge Function, or was refused by enqueue_deployments, 5 times becomes a failed deployment.';
 
 create or replace function osp_metadata.lock_services()
 returns void
@@ -148,7 +153,9 @@ end;
 $$;
 comment on function osp_metadata.take_intents is 'Leases up to batch_size waiting intents, oldest first, each with the service as it stands at that revision.';
 
-create or replace function osp_metadata.release_intents(lease_token uuid, schemas text[])
+create or replace function osp_metadata.release_intents(
+  lease_token uuid, schemas text[], reason text default null, counts_as_try boolean default false
+)
 returns integer
 language sql
 volatile
@@ -162,16 +169,21 @@ as $$
     order by i.service_schema  -- everybody locks in this order: no deadlock
     for update skip locked  -- one that is being edited: its lease ends by itself
   ), released as (
-    -- The dependency was away, not the intent at fault: the taking does not count.
     update osp_metadata.service_intents as i
-    set lease_token = null, lease_expires_at = null, attempts = greatest(i.attempts - 1, 0)
+    set
+      lease_token = null,
+      lease_expires_at = null,
+      -- Mostly a dependency was away and the intent is not at fault.
+      attempts = case when release_intents.counts_as_try then i.attempts else greatest(i.attempts - 1, 0) end,
+      last_error = coalesce(pg_catalog.left(release_intents.reason, 4096), i.last_error),
+      last_error_at = case when release_intents.reason is null then i.last_error_at else clock_timestamp() end
     from held
     where i.service_schema = held.service_schema
     returning i.service_schema
   )
   select pg_catalog.count(*)::integer from released;
 $$;
-comment on function osp_metadata.release_intents is 'Gives taken intents back, untouched; they wait on. Returns how many; one that is being edited keeps its lease until that ends.';
+comment on function osp_metadata.release_intents is 'Gives taken intents back and records the reason, if there is one; they wait on. Returns how many; one that is being edited keeps its lease until that ends.';
 
 create or replace function osp_metadata.enqueue_deployments(deployments jsonb)
 returns table (service_schema text, revision integer, deployment_status text, is_newest boolean)
@@ -229,7 +241,9 @@ begin
     returning r.service_schema, r.revision, r.deployment_status
   ), acknowledged as (
     update osp_metadata.service_intents as i
-    set enqueued_revision = enqueued.revision, lease_token = null, lease_expires_at = null, attempts = 0
+    set
+      enqueued_revision = enqueued.revision, lease_token = null, lease_expires_at = null, attempts = 0,
+      last_error = null, last_error_at = null
     from enqueued
     where i.service_schema = enqueued.service_schema
     returning i.service_schema, i.revision = enqueued.revision as is_newest

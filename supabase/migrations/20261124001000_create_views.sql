@@ -22,8 +22,9 @@ select
   newest.deployment_status,
   newest.retry_count,
   newest.next_attempt_at,
-  newest.error_code as last_error_code,
-  newest.error_message as last_error,
+  -- What keeps the newest revision from being enqueued is newer than what befell the one before it.
+  case when i.last_error is null then newest.error_code else 'not_enqueued' end as last_error_code,
+  coalesce(i.last_error, newest.error_message) as last_error,
   running.deployed_at,
   running.last_health_check,
   running.worker_version,
@@ -55,8 +56,8 @@ comment on column osp_metadata.worker_status.state is 'waiting, starting, updati
 comment on column osp_metadata.worker_status.deployment_status is 'Status of the newest row of worker_registry.';
 comment on column osp_metadata.worker_status.retry_count is 'Attempts after its first.';
 comment on column osp_metadata.worker_status.next_attempt_at is 'When it is tried again; null: at once, or it has ended.';
-comment on column osp_metadata.worker_status.last_error_code is 'Short name of its last error.';
-comment on column osp_metadata.worker_status.last_error is 'Its last error.';
+comment on column osp_metadata.worker_status.last_error_code is 'Short name of its last error; not_enqueued: the newest revision waits for the Edge Function, which met an obstacle.';
+comment on column osp_metadata.worker_status.last_error is 'Its last error; of a revision that waits for the Edge Function, what is in its way and what to do.';
 comment on column osp_metadata.worker_status.deployed_at is 'Since when the running revision serves.';
 comment on column osp_metadata.worker_status.last_health_check is 'When the running worker was last seen polling.';
 comment on column osp_metadata.worker_status.worker_version is 'Version of the running worker program.';

@@ -30,10 +30,12 @@ export function createSqlQueue(database: Pick<TestDatabase, "rows">): IntentQueu
     take: () => database.rows<Intent>(`select * from osp_metadata.take_intents()`),
     enqueue: (deployments) =>
       database.rows(`select * from osp_metadata.enqueue_deployments($1)`, [JSON.stringify(deployments)]),
-    async release(intents) {
-      await database.rows(`select osp_metadata.release_intents($1, $2)`, [
+    async release(intents, why) {
+      await database.rows(`select osp_metadata.release_intents($1, $2, $3, $4)`, [
         intents[0]?.lease_token,
         intents.map((intent) => intent.service_schema),
+        why?.reason ?? null,
+        why?.countsAsTry ?? false,
       ]);
     },
     async countWaiting() {

@@ -33,18 +33,40 @@ export const enqueuedSchema = z.object({
 });
 export type Enqueued = z.infer<typeof enqueuedSchema>;
 
+/** The database refuses what is to be enqueued; brought again it would be refused again. */
+export class EnqueueRefusedError extends Error {
+  override readonly name = "EnqueueRefusedError";
+}
+
 /** The intents as the function sees them. Each call throws when the database cannot be reached. */
 export interface IntentQueue {
   take(): Promise<Intent[]>;
+  /** Returns what was accepted. @throws {EnqueueRefusedError} */
   enqueue(deployments: DeploymentRequest[]): Promise<Enqueued[]>;
-  /** Gives intents back, as if they had not been taken. */
-  release(intents: Intent[]): Promise<void>;
+  /** Gives intents of one taking back. */
+  release(intents: Intent[], why?: ReleaseReason): Promise<void>;
   countWaiting(): Promise<number>;
 }
 
-/** Where manifests are kept. Each call throws when Storage cannot be reached. */
+export interface ReleaseReason {
+  /** What is in their way and what to do: the intents' `last_error`. */
+  reason: string;
+  /** Whether the intents may be at fault: five such tries, and they fail. Else it is as if they had not been taken. */
+  countsAsTry: boolean;
+}
+
+/** Storage takes no object of this size; a smaller one it would. */
+export class ObjectTooLargeError extends Error {
+  override readonly name = "ObjectTooLargeError";
+}
+
+/** Where manifests are kept. Each call throws when Storage cannot be reached or refuses, and says what to do. */
 export interface ManifestStore {
-  /** Writes an object that is never written again; one that exists is success, for its name holds its hash. */
+  /**
+   * Writes an object that is never written again; one that exists is success, for its name holds its hash.
+   *
+   * @throws {ObjectTooLargeError}
+   */
   putOnce(path: string, json: string): Promise<void>;
   /** Writes an object, over whatever is there. */
   put(path: string, json: string): Promise<void>;

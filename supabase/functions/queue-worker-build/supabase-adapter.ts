@@ -3,11 +3,13 @@ import { z } from "zod";
 import {
   type Enqueued,
   enqueuedSchema,
+  EnqueueRefusedError,
   type Intent,
   type IntentQueue,
   intentSchema,
   type ManifestStore,
 } from "./intents.ts";
+import { explainRefusal } from "./storage-refusal.ts";
 
 const BUCKET = "manifests";
 /** A request that gets no answer must not outlive the run. */
@@ -30,7 +32,8 @@ export function createIntentQueue(client: SupabaseClient): IntentQueue {
   const call = async <Row>(name: string, parameters: object, result: z.ZodType<Row>): Promise<Row> => {
     const { data, error } = await client.schema("osp_metadata").rpc(name, parameters);
     if (error) {
-      throw new Error(`Cannot call osp_metadata.${name}: ${[error.code, error.message].filter(Boolean).join(" ")}`);
+      const message = `Cannot call osp_metadata.${name}: ${[error.code, error.message].filter(Boolean).join(" ")}`;
+      throw isRefusal(error.code) ? new EnqueueRefusedError(message) : new Error(message);
     }
     return result.parse(data);
   };
@@ -40,14 +43,20 @@ export function createIntentQueue(client: SupabaseClient): IntentQueue {
       deployments.length === 0
         ? []
         : await call<Enqueued[]>("enqueue_deployments", { deployments }, z.array(enqueuedSchema)),
-    release: async (intents) => {
+    release: async (intents, why) => {
       const [first] = intents;
       if (first === undefined) return;
       const schemas = intents.map((intent) => intent.service_schema);
-      await call("release_intents", { lease_token: first.lease_token, schemas }, z.int());
+      const reason = why && { reason: why.reason, counts_as_try: why.countsAsTry };
+      await call("release_intents", { lease_token: first.lease_token, schemas, ...reason }, z.int());
     },
     countWaiting: () => call("count_waiting_intents", {}, z.int()),
   };
+}
+
+/** SQLSTATE classes 22 and 23: the data itself cannot be written. Everything else may pass. */
+function isRefusal(code: string): boolean {
+  return /^2[23]...$/.test(code);
 }
 
 /** Manifests in Supabase Storage. */
@@ -57,10 +66,9 @@ export function createManifestStore(client: SupabaseClient): ManifestStore {
       contentType: "application/json",
       ...options,
     });
-    // The HTTP status of most refusals is 400; Storage puts the real one, a string, into the body.
-    if (error && !(!options.upsert && "statusCode" in error && error.statusCode === "409")) {
-      throw new Error(`Cannot store ${BUCKET}/${path}: ${error.message}`, { cause: error });
-    }
+    if (error === null) return;
+    const refusal = explainRefusal(error, BUCKET, new TextEncoder().encode(json).length);
+    if (options.upsert || !refusal.isDuplicate) throw refusal.error;
   };
   return {
     putOnce: (path, json) => upload(path, json, { upsert: false, cacheControl: "31536000" }),

@@ -5,7 +5,15 @@ import {
   SpecRejectedError,
 } from "../_shared/build-manifest.ts";
 import { formatError } from "../_shared/problems.ts";
-import type { DeploymentRequest, Enqueued, Intent, IntentQueue, ManifestStore } from "./intents.ts";
+import {
+  type DeploymentRequest,
+  type Enqueued,
+  EnqueueRefusedError,
+  type Intent,
+  type IntentQueue,
+  type ManifestStore,
+  ObjectTooLargeError,
+} from "./intents.ts";
 
 export interface TakingDeps {
   defaults: ProjectDefaults;
@@ -60,7 +68,7 @@ async function prepareAll(intents: Intent[], heldUp: HeldUp[], deps: TakingDeps)
   return prepared;
 }
 
-/** The deployment of one intent, its manifest stored. @throws when Storage cannot be reached */
+/** The deployment of one intent, its manifest stored. @throws when Storage cannot be reached, or refuses all manifests */
 async function prepare(intent: Intent, deps: TakingDeps): Promise<Prepared> {
   if (intent.wanted === "stop") return { request: intent, built: undefined };
   let built: BuiltManifest;
@@ -68,11 +76,31 @@ async function prepare(intent: Intent, deps: TakingDeps): Promise<Prepared> {
     built = await buildManifest(intent.spec, intent.revision, deps.defaults);
   } catch (error) {
     // Only the row's author can help. Anything else that building throws is told the same way: it would be thrown again.
-    const code = error instanceof SpecRejectedError ? error.code : "manifest_build_failed";
-    return { request: { ...intent, error_code: code, error_message: formatError(error) }, built: undefined };
+    return refuse(
+      intent,
+      error instanceof SpecRejectedError ? error.code : "manifest_build_failed",
+      formatError(error),
+    );
   }
-  await deps.store.putOnce(`${intent.service_schema}/${intent.revision}-${built.sha256}.json`, built.json);
+  try {
+    await deps.store.putOnce(`${intent.service_schema}/${intent.revision}-${built.sha256}.json`, built.json);
+  } catch (error) {
+    if (!(error instanceof ObjectTooLargeError)) throw error;
+    return refuse(intent, "manifest_too_large", tooLarge(intent, error));
+  }
   return { request: { ...intent, manifest: built.manifest, manifest_sha256: built.sha256 }, built };
+}
+
+function refuse(intent: Intent, error_code: string, error_message: string): Prepared {
+  return { request: { ...intent, error_code, error_message }, built: undefined };
+}
+
+function tooLarge({ service_schema, revision }: Intent, error: ObjectTooLargeError): string {
+  return `Cannot store the manifest of service "${service_schema}" revision ${revision}: ${
+    formatError(error)
+  }. Shorten ` +
+    `workflows or options of the row in osp.services; or raise file_size_limit of the bucket in storage.buckets and ` +
+    `then: select osp.redeploy('${service_schema}')`;
 }
 
 async function enqueue(requests: DeploymentRequest[], heldUp: HeldUp[], deps: TakingDeps): Promise<Enqueued[]> {
@@ -89,11 +117,16 @@ async function enqueue(requests: DeploymentRequest[], heldUp: HeldUp[], deps: Ta
 
 /** Best effort: what cannot be given back waits until its lease ends. */
 async function giveBack(heldUp: HeldUp[], deps: TakingDeps): Promise<void> {
-  if (heldUp.length === 0) return;
-  try {
-    await deps.queue.release(heldUp.map(({ intent }) => intent));
-  } catch (error) {
-    deps.log({ event: "release.failed", error: formatError(error) });
+  // What is in the way is mostly the same for all.
+  const byReason = Map.groupBy(heldUp, ({ error }) => error === undefined ? undefined : formatError(error));
+  for (const [reason, group] of byReason) {
+    const countsAsTry = group.some(({ error }) => error instanceof EnqueueRefusedError);
+    try {
+      const intents = group.map(({ intent }) => intent);
+      await deps.queue.release(intents, reason === undefined ? undefined : { reason, countsAsTry });
+    } catch (error) {
+      deps.log({ event: "release.failed", error: formatError(error) });
+    }
   }
 }
 

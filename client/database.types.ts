@@ -257,6 +257,7 @@ export type Database = {
           "service_schema": string;
           "source": string;
           "spec": Json | null;
+          "spec_hash": string | null;
           "started_at": string | null;
           "stop_requested_at": string | null;
           "stopped_at": string | null;
@@ -289,6 +290,7 @@ export type Database = {
           "service_schema": string;
           "source": string;
           "spec"?: Json | null;
+          "spec_hash"?: string | null;
           "started_at"?: string | null;
           "stop_requested_at"?: string | null;
           "stopped_at"?: string | null;
@@ -320,6 +322,7 @@ export type Database = {
           "service_schema"?: string;
           "source"?: string;
           "spec"?: Json | null;
+          "spec_hash"?: string | null;
           "started_at"?: string | null;
           "stop_requested_at"?: string | null;
           "stopped_at"?: string | null;
@@ -389,6 +392,7 @@ export type Database = {
           "service_schema": string;
           "source": string;
           "spec": Json;
+          "spec_hash": string;
           "wanted": string;
         }[];
       };
@@ -411,6 +415,7 @@ export type Database = {
           "wanted": string;
         }[];
       };
+      "hash_spec": { Args: { "options": Json; "service_name": string; "workflows": Json }; Returns: string };
       "lock_services": { Args: Record<PropertyKey, never>; Returns: undefined };
       "reconcile": { Args: Record<PropertyKey, never>; Returns: number };
       "record_intents": {
@@ -434,6 +439,7 @@ export type Database = {
           "service_schema": string;
           "source": string;
           "spec": Json;
+          "spec_hash": string;
           "wanted": string;
         }[];
       };

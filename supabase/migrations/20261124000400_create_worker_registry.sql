@@ -17,6 +17,7 @@ create table if not exists osp_metadata.worker_registry (
   source text not null,
   requested_by text,
   spec jsonb,
+  spec_hash text,
   manifest jsonb,
   manifest_sha256 text,
   created_at timestamptz not null default clock_timestamp(),
@@ -52,7 +53,8 @@ comment on column osp_metadata.worker_registry.service_id is 'osp.services.id of
 comment on column osp_metadata.worker_registry.revision is 'Number of the revision: 1, 2, 3 … per service.';
 comment on column osp_metadata.worker_registry.source is 'What made the revision: insert, update, enable, disable, delete, redeploy, rollback or reconcile.';
 comment on column osp_metadata.worker_registry.requested_by is 'Database role that requested it.';
-comment on column osp_metadata.worker_registry.spec is 'The row of osp.services it was made from; null for a deleted one.';
+comment on column osp_metadata.worker_registry.spec is 'The row of osp.services it was made from; null for a deleted one. Numbers as JavaScript holds them.';
+comment on column osp_metadata.worker_registry.spec_hash is 'Hash of what that row said to its worker, by which a change is found that no trigger saw; null: not known, counts as unchanged.';
 comment on column osp_metadata.worker_registry.manifest is 'What its worker runs from; null where it wants a stop or was refused.';
 comment on column osp_metadata.worker_registry.manifest_sha256 is 'SHA-256 of the manifest in canonical form (RFC 8785), 64 hex digits.';
 comment on column osp_metadata.worker_registry.created_at is 'When it was enqueued.';

@@ -80,6 +80,24 @@ end;
 $$;
 comment on function osp_metadata.lock_services is 'Keeps TRUNCATE away from osp.services until the transaction ends; called before any intent is locked. Raises 55P03 after lock_timeout.';
 
+create or replace function osp_metadata.hash_spec(service_name text, workflows jsonb, options jsonb)
+returns text
+language sql
+immutable
+strict
+set search_path = ''
+as $$
+  select pg_catalog.md5(pg_catalog.jsonb_build_array(service_name, workflows, coalesce(same.options, options))::text)
+  from (
+    -- 30 and 30.0 are equal, and two texts.
+    select pg_catalog.jsonb_object_agg(key, case
+      when pg_catalog.jsonb_typeof(value) = 'number' then pg_catalog.to_jsonb(pg_catalog.trim_scale(value::numeric)) else value
+    end) as options
+    from pg_catalog.jsonb_each(options)
+  ) as same;
+$$;
+comment on function osp_metadata.hash_spec is 'What of a service reaches its worker, as a hash. SQL alone computes it: JavaScript cannot hold every number of jsonb.';
+
 create or replace function osp_metadata.take_intents(batch_size integer default 50, lease_seconds integer default 30)
 returns table (
   service_schema text,
@@ -89,7 +107,8 @@ returns table (
   requested_by text,
   deployment_id uuid,
   lease_token uuid,
-  spec jsonb
+  spec jsonb,
+  spec_hash text
 )
 language plpgsql
 volatile
@@ -144,7 +163,8 @@ begin
     case when s.id is not null then pg_catalog.jsonb_build_object(
       'id', s.id, 'service_schema', s.service_schema, 'service_name', s.service_name,
       'workflows', s.workflows, 'options', s.options, 'enabled', s.enabled
-    ) end
+    ) end,
+    osp_metadata.hash_spec(s.service_name, s.workflows, s.options)
   from osp_metadata.service_intents as i
   left join osp.services as s on s.service_schema = i.service_schema
   where i.service_schema = any (taken)
@@ -225,12 +245,12 @@ begin
   return query
   with enqueued as (
     insert into osp_metadata.worker_registry as r (
-      id, service_schema, manifest_path, revision, source, requested_by, service_id, spec, manifest, manifest_sha256,
+      id, service_schema, manifest_path, revision, source, requested_by, service_id, spec, spec_hash, manifest, manifest_sha256,
       deployment_status, stop_requested_at, error_code, error_message, logs
     )
     select
       d.deployment_id, d.service_schema, 'manifests/' || d.service_schema || '.json', d.revision, d.source, d.requested_by,
-      (d.spec ->> 'id')::uuid, d.spec, d.manifest, d.manifest_sha256,
+      (d.spec ->> 'id')::uuid, d.spec, d.spec_hash, d.manifest, d.manifest_sha256,
       case when d.error_code is null then 'pending' else 'failed' end,
       case when d.wanted = 'stop' and d.error_code is null then clock_timestamp() end,
       d.error_code, d.error_message,
@@ -260,7 +280,7 @@ comment on function osp_metadata.enqueue_deployments is 'Acknowledges taken inte
 create or replace function osp_metadata.as_deployments(deployments jsonb)
 returns table (
   service_schema text, revision integer, wanted text, source text, requested_by text, deployment_id uuid, lease_token uuid,
-  spec jsonb, manifest jsonb, manifest_sha256 text, error_code text, error_message text
+  spec jsonb, spec_hash text, manifest jsonb, manifest_sha256 text, error_code text, error_message text
 )
 language sql
 immutable
@@ -269,7 +289,7 @@ as $$
   select d.*
   from pg_catalog.jsonb_to_recordset(deployments) as d (
     service_schema text, revision integer, wanted text, source text, requested_by text, deployment_id uuid, lease_token uuid,
-    spec jsonb, manifest jsonb, manifest_sha256 text, error_code text, error_message text
+    spec jsonb, spec_hash text, manifest jsonb, manifest_sha256 text, error_code text, error_message text
   );
 $$;
 comment on function osp_metadata.as_deployments is 'The argument of enqueue_deployments as rows.';

@@ -71,8 +71,7 @@ as $$
     s.enabled and i.wanted = 'run' and i.revision = i.enqueued_revision
     and (
       r.id is null
-      or (r.spec is not null and (r.spec -> 'service_name', r.spec -> 'workflows', r.spec -> 'options')
-        is distinct from (pg_catalog.to_jsonb(s.service_name), s.workflows, s.options))
+      or r.spec_hash <> osp_metadata.hash_spec(s.service_name, s.workflows, s.options)
     );
 $$;
 comment on function osp_metadata.find_differences is 'Services whose newest intent is not what osp.services says.';

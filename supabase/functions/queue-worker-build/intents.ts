@@ -12,6 +12,8 @@ export const intentSchema = z.object({
   lease_token: z.string(),
   /** The row of `osp.services` at that revision; null: it is gone. */
   spec: z.unknown(),
+  /** What the database compares that row by. Handed back as it came: a number of `spec` may not survive JavaScript. */
+  spec_hash: z.string().nullable(),
 });
 export type Intent = z.infer<typeof intentSchema>;
 

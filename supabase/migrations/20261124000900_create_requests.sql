@@ -53,6 +53,12 @@ begin
   where
     (s.service_name, s.workflows, s.options, s.enabled)
     is distinct from (excluded.service_name, excluded.workflows, coalesce(deploy_service.options, s.options), true);
+  -- A row that no trigger saw (restored) may stand there as asked for, and yet nobody was asked to run it.
+  if not exists (
+    select from osp_metadata.service_intents as i where i.service_schema = deploy_service.service_schema and i.wanted = 'run'
+  ) then
+    perform osp_metadata.record_intents(array[deploy_service.service_schema], array['run'], array['reconcile']);
+  end if;
   return query
   select i.revision, i.deployment_id
   from osp_metadata.service_intents as i

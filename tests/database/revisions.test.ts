@@ -107,6 +107,19 @@ test("deploy_service called twice is one deployment", async () => {
 });
 
 test.each([
+  ["has no revision", `delete from osp_metadata.service_intents`],
+  ["was told to stop", `update osp_metadata.service_intents set wanted = 'stop', source = 'delete'`],
+])("deploy_service requests a service that stands in the table and %s", async (_title, restore) => {
+  const call = () => database.rows(`select * from osp.deploy_service('a', 'A', $1)`, [JSON.stringify(workflows)]);
+  await call();
+  await database.rows(restore);
+  const asked = await call();
+  expect(asked).toEqual([{ revision: expect.any(Number), deployment_id: expect.any(String) }]);
+  expect(await intentOf("a")).toMatchObject({ wanted: "run", source: "reconcile", ...asked[0] });
+  expect(await call()).toEqual(asked);
+});
+
+test.each([
   [
     "loaded with triggers off",
     `insert into osp.services (service_schema, service_name, workflows) values ('n', 'N', '[{"name":"w","activities":["x"]}]')`,

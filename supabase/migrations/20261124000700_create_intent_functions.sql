@@ -235,7 +235,11 @@ begin
   inner join osp_metadata.service_intents as i on i.service_schema = d.service_schema
   where
     i.service_schema = any (free)
-    and i.lease_token = d.lease_token and d.revision <= i.revision and d.revision > i.enqueued_revision;
+    and i.lease_token = d.lease_token and d.revision <= i.revision and d.revision > i.enqueued_revision
+    -- A number that the registry has already (intents from an older backup) waits for reconcile, which gives it another.
+    and not exists (
+      select from osp_metadata.worker_registry as r where r.service_schema = d.service_schema and r.revision >= d.revision
+    );
 
   perform osp_metadata.supersede(d.service_schema, d.revision, d.wanted)
   from osp_metadata.as_deployments(deployments) as d
@@ -275,7 +279,7 @@ begin
   perform pg_catalog.pg_notify('worker_registry', '');
 end;
 $$;
-comment on function osp_metadata.enqueue_deployments is 'Acknowledges taken intents: one pending (or refused: failed) row of worker_registry each. Returns only what was accepted: not what is being edited or was taken by another.';
+comment on function osp_metadata.enqueue_deployments is 'Acknowledges taken intents: one pending (or refused: failed) row of worker_registry each. Returns only what was accepted: not what is being edited, was taken by another or has a number that the registry knows already.';
 
 create or replace function osp_metadata.as_deployments(deployments jsonb)
 returns table (

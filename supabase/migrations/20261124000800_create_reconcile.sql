@@ -46,35 +46,36 @@ stable
 security invoker  -- called by reconcile alone, as the owner
 set search_path = ''
 as $$
-  -- Unknown services, and known ones that should run and were told to stop.
-  select s.service_schema, 'run', 'reconcile'
+  select
+    coalesce(s.service_schema, i.service_schema),
+    case when s.enabled then 'run' else 'stop' end,
+    case
+      when s.id is null then 'delete'
+      when not s.enabled then 'disable'
+      when newest.revision > i.enqueued_revision then 'reconcile'
+      when enqueued.spec_hash <> osp_metadata.hash_spec(s.service_name, s.workflows, s.options) then 'update'
+      else 'reconcile'
+    end
   from osp.services as s
-  left join osp_metadata.service_intents as i on i.service_schema = s.service_schema
-  where s.enabled and (i.service_schema is null or i.wanted = 'stop')
-  union all
-  select s.service_schema, 'stop', 'disable'
-  from osp.services as s
-  left join osp_metadata.service_intents as i on i.service_schema = s.service_schema
-  where not s.enabled and (i.service_schema is null or i.wanted = 'run')
-  union all
-  select i.service_schema, 'stop', 'delete'
-  from osp_metadata.service_intents as i
-  left join osp.services as s on s.service_schema = i.service_schema
-  where s.id is null and i.source <> 'delete'
-  union all
-  -- Enqueued, but the registry has lost it, or the row changed since without a trigger.
-  select s.service_schema, 'run', case when r.id is null then 'reconcile' else 'update' end
-  from osp.services as s
-  inner join osp_metadata.service_intents as i on i.service_schema = s.service_schema
-  left join osp_metadata.worker_registry as r on r.service_schema = i.service_schema and r.revision = i.enqueued_revision
+  full join osp_metadata.service_intents as i on i.service_schema = s.service_schema
+  left join osp_metadata.worker_registry as enqueued
+    on enqueued.service_schema = i.service_schema and enqueued.revision = i.enqueued_revision
+  left join lateral (
+    select max(r.revision) as revision from osp_metadata.worker_registry as r where r.service_schema = i.service_schema
+  ) as newest on true
   where
-    s.enabled and i.wanted = 'run' and i.revision = i.enqueued_revision
-    and (
-      r.id is null
-      or r.spec_hash <> osp_metadata.hash_spec(s.service_name, s.workflows, s.options)
+    i.service_schema is null
+    or (s.id is null and i.source <> 'delete')
+    or (i.wanted = 'run') <> s.enabled
+    -- The registry knows revisions that the intents do not: these are from an older backup and would number them again.
+    or newest.revision > i.enqueued_revision
+    -- Enqueued, but the registry has lost it, or the row changed since without a trigger.
+    or (
+      s.enabled and i.wanted = 'run' and i.revision = i.enqueued_revision
+      and (enqueued.id is null or enqueued.spec_hash <> osp_metadata.hash_spec(s.service_name, s.workflows, s.options))
     );
 $$;
-comment on function osp_metadata.find_differences is 'Services whose newest intent is not what osp.services says.';
+comment on function osp_metadata.find_differences is 'Services whose newest intent is not what osp.services says, or behind what the registry has; each once.';
 
 do $$
 begin

@@ -70,3 +70,55 @@ test("a registry that was emptied is filled again, with new numbers", async () =
   expect(await reconcile()).toBe(1);
   expect(await intents()).toMatchObject([{ revision: 2, wanted: "run", source: "reconcile" }]);
 });
+
+describe("intents from an older backup than the registry's are numbered above it", () => {
+  async function threeRevisions(): Promise<void> {
+    await insertService(database, "a");
+    await handler(ring());
+    for (const name of ["Two", "Three"]) {
+      await database.rows(`update osp.services set service_name = $1 where service_schema = 'a'`, [name]);
+      await handler(ring());
+    }
+  }
+
+  test.each([
+    ["an older revision, enqueued", 1, 1],
+    ["an older revision, waiting", 2, 1],
+    ["the newest revision, waiting", 3, 2],
+  ])("%s", async (_title, revision, enqueued) => {
+    await threeRevisions();
+    await database.rows(`update osp_metadata.service_intents set revision = $1, enqueued_revision = $2`, [
+      revision,
+      enqueued,
+    ]);
+    expect(await reconcile()).toBe(1);
+    expect(await intents()).toMatchObject([{ revision: 4, wanted: "run", source: "reconcile" }]);
+    await handler(ring());
+    expect((await registryOf(database, "a")).at(-1)).toMatchObject({ revision: 4, deployment_status: "pending" });
+    expect(await reconcile()).toBe(0);
+  });
+
+  test.each([
+    ["disabled", `update osp.services set enabled = false`, "disable"],
+    ["deleted", `delete from osp.services`, "delete"],
+  ])("of a service that is %s", async (_title, statement, source) => {
+    await threeRevisions();
+    await database.rows(statement);
+    await handler(ring());
+    await database.rows(`update osp_metadata.service_intents set revision = 2, enqueued_revision = 2`);
+    expect(await reconcile()).toBe(1);
+    expect(await intents()).toMatchObject([{ revision: 5, wanted: "stop", source }]);
+    await handler(ring());
+    expect(await reconcile()).toBe(0);
+  });
+
+  test("what is taken before that is not accepted, and holds nobody up", async () => {
+    await threeRevisions();
+    await database.rows(`update osp_metadata.service_intents set revision = 2, enqueued_revision = 1`);
+    await insertService(database, "neighbour");
+    expect(await (await handler(ring())).json()).toMatchObject({ taken: 2, enqueued: 1, remaining: 1 });
+    expect(await reconcile()).toBe(1);
+    expect(await (await handler(ring())).json()).toMatchObject({ enqueued: 1, remaining: 0 });
+    expect((await registryOf(database, "a")).map(({ revision }) => revision)).toEqual([1, 2, 3, 4]);
+  });
+});

@@ -22,7 +22,10 @@ beforeEach(async () => {
 function deployerOnOneConnection() {
   const connection = new pg.Pool({ connectionString: database.deployerUrl, max: 1 });
   opened.push(connection);
-  return { connection, registry: createRegistry(connection, { owner: "d", platform: "local", leaseSeconds: 10 }) };
+  return {
+    connection,
+    registry: createRegistry(connection, { owner: "d", platform: "local", leaseSeconds: 10, renewTimeoutMs: 5000 }),
+  };
 }
 
 /** A connection with an open transaction. */

@@ -63,7 +63,7 @@ test("a renewal locks in the order of everybody: none of the two that meet is a 
     connectionString: `${database.deployerUrl}?options=-c%20enable_indexscan%3Doff%20-c%20enable_bitmapscan%3Doff`,
     max: 1,
   });
-  const renewer = createRegistry(scanning, { owner: "a", platform: "local", leaseSeconds: 10 });
+  const renewer = createRegistry(scanning, { owner: "a", platform: "local", leaseSeconds: 10, renewTimeoutMs: 5000 });
   const claims = [];
   for (const schema of ["second", "first"]) {
     await request(schema);

@@ -11,17 +11,21 @@ set search_path = ''
 set lock_timeout = '3s'  -- the deployer's sweep goes on
 as $$
 declare
+  differing text[];
   free text[];
 begin
   -- One at a time is enough: a second caller would find the same differences.
   if pg_catalog.pg_try_advisory_xact_lock(pg_catalog.hashtext('osp_metadata.reconcile')) then
     perform osp_metadata.lock_services();
 
+    select pg_catalog.array_agg(d.service_schema) into differing from osp_metadata.find_differences() as d;
+  end if;
+  if differing is not null then
     -- Who edits a service now is not waited for; the next call sees what came of it.
     with unlocked as materialized (
       select i.service_schema
       from osp_metadata.service_intents as i
-      where i.service_schema in (select d.service_schema from osp_metadata.find_differences() as d)
+      where i.service_schema = any (differing)
       order by i.service_schema  -- everybody locks in this order: no deadlock
       for update skip locked
     )

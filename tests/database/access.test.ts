@@ -77,6 +77,7 @@ const attempts: { what: string; sql: string; open: Role[] }[] = [
   },
   { what: "reconcile", sql: `select osp_metadata.reconcile()`, open: ["osp_deployer"] },
   { what: "record intents", sql: `select osp_metadata.record_intents('{a}', '{run}', '{insert}')`, open: [] },
+  { what: "lock osp.services", sql: `select osp_metadata.lock_services()`, open: [] },
   { what: "ring", sql: `select osp_metadata.ring()`, open: [] },
 ];
 

@@ -5,6 +5,9 @@ import { formatProblems, problemsOf } from "../supabase/functions/_shared/proble
 
 const seconds = (least: number) => z.coerce.number("must be a number of seconds").min(least);
 
+const stateDirectory = z.string().default(".osp").transform((path) => resolve(path));
+const drainSeconds = seconds(0).default(30);
+
 const environmentSchema = z.object({
   /** Postgres, as a role that is a member of osp_deployer. */
   DATABASE_URL: z.string("is not set: the Postgres URL of a role that is a member of osp_deployer").regex(
@@ -14,7 +17,7 @@ const environmentSchema = z.object({
   OSP_PLATFORM: z.enum(["local"], "must be local"),
   /** `temporal`: deployed means that Temporal shows the worker polling. `platform`: it means that the platform says so. */
   OSP_READINESS: z.enum(["temporal", "platform"]).default("temporal"),
-  OSP_STATE_DIR: z.string().default(".osp").transform((path) => resolve(path)),
+  OSP_STATE_DIR: stateDirectory,
   /** Where the Edge Functions are, such as https://<ref>.supabase.co/functions/v1; unset: nothing is rung from here. */
   FUNCTIONS_URL: z.url("must be a URL").optional(),
   OSP_WEBHOOK_SECRET: z.string().min(16, "must have at least 16 characters").optional(),
@@ -29,7 +32,7 @@ const environmentSchema = z.object({
   OSP_DEFER_CAP_SECONDS: seconds(0).default(60),
   OSP_DEPLOY_TIMEOUT_SECONDS: seconds(1).default(90),
   OSP_READINESS_TIMEOUT_SECONDS: seconds(1).default(60),
-  OSP_DRAIN_SECONDS: seconds(0).default(30),
+  OSP_DRAIN_SECONDS: drainSeconds,
   OSP_SWEEP_SECONDS: seconds(0.1).default(5),
   OSP_RECONCILE_SECONDS: seconds(0.1).default(60),
   OSP_SHUTDOWN_SECONDS: seconds(0).default(20),
@@ -40,6 +43,9 @@ const environmentSchema = z.object({
   path: ["FUNCTIONS_URL"],
   message: "and OSP_WEBHOOK_SECRET belong together: set both or neither",
 });
+
+/** What `--stop-workers` needs: no database and no platform. */
+const stoppingSchema = z.object({ OSP_STATE_DIR: stateDirectory, OSP_DRAIN_SECONDS: drainSeconds });
 
 export type DeployerConfig = z.infer<typeof environmentSchema> & {
   /** Who we are in leases, attempts and logs: host and process. */
@@ -54,14 +60,28 @@ export type DeployerConfig = z.infer<typeof environmentSchema> & {
  * @throws {Error} naming every bad variable at once
  */
 export function parseConfig(environment: NodeJS.ProcessEnv): DeployerConfig {
-  const given = Object.fromEntries(Object.entries(environment).filter(([, value]) => value?.trim()));
-  const parsed = environmentSchema.safeParse(given);
-  if (!parsed.success) {
-    // Without the values: an URL holds a password.
-    throw new Error(`Cannot start the deployer: ${formatProblems(problemsOf(parsed.error, undefined))}`);
-  }
-  const temporal = Object.entries(given).flatMap(([name, value]) =>
+  const temporal = Object.entries(given(environment)).flatMap(([name, value]) =>
     name.startsWith("TEMPORAL_") && value !== undefined ? [[name, value] as const] : []
   );
-  return { ...parsed.data, owner: `${hostname()}:${process.pid}`, temporal: Object.fromEntries(temporal) };
+  return {
+    ...parse(environmentSchema, environment),
+    owner: `${hostname()}:${process.pid}`,
+    temporal: Object.fromEntries(temporal),
+  };
+}
+
+/** @throws {Error} naming every bad variable at once */
+export function parseStoppingConfig(environment: NodeJS.ProcessEnv): z.infer<typeof stoppingSchema> {
+  return parse(stoppingSchema, environment);
+}
+
+function given(environment: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
+  return Object.fromEntries(Object.entries(environment).filter(([, value]) => value?.trim()));
+}
+
+function parse<Schema extends z.ZodType>(schema: Schema, environment: NodeJS.ProcessEnv): z.infer<Schema> {
+  const parsed = schema.safeParse(given(environment));
+  if (parsed.success) return parsed.data;
+  // Without the values: an URL holds a password.
+  throw new Error(`Cannot start the deployer: ${formatProblems(problemsOf(parsed.error, undefined))}`);
 }

@@ -4,7 +4,7 @@ import pg from "pg";
 import { type Logger, pino } from "pino";
 import { cacheDirectory } from "../host/cache-directory.ts";
 import { formatError } from "../supabase/functions/_shared/problems.ts";
-import { type DeployerConfig, parseConfig } from "./config.ts";
+import { type DeployerConfig, parseConfig, parseStoppingConfig } from "./config.ts";
 import { runDeployer } from "./deployer.ts";
 import { createDoorbell } from "./doorbell.ts";
 import { createLocalPlatform, type LocalPlatform } from "./platforms/local/local-platform.ts";
@@ -21,11 +21,12 @@ import { createWake, listen } from "./wake.ts";
 const EX_CONFIG = 78;
 
 async function main(arguments_: string[]): Promise<number> {
-  const config = parseConfig(process.env);
   if (arguments_.includes("--stop-workers")) {
-    await stopAllWorkers(workersDirectory(config), graceMs(config.OSP_DRAIN_SECONDS));
+    const { OSP_STATE_DIR, OSP_DRAIN_SECONDS } = parseStoppingConfig(process.env);
+    await stopAllWorkers(workersDirectory(OSP_STATE_DIR), graceMs(OSP_DRAIN_SECONDS));
     return 0;
   }
+  const config = parseConfig(process.env);
   const log = pino({ base: { deployer: config.owner }, timestamp: pino.stdTimeFunctions.isoTime });
   const pool = new pg.Pool({
     connectionString: config.DATABASE_URL,
@@ -128,7 +129,7 @@ async function instanceOf(registry: Registry, log: Logger, stop: AbortSignal): P
 
 function createPlatform(config: DeployerConfig, instance: string, log: Logger): LocalPlatform {
   return createLocalPlatform({
-    directory: workersDirectory(config),
+    directory: workersDirectory(config.OSP_STATE_DIR),
     instance,
     environment: { ...inherited("PATH", "HOME", "LANG", "TZ"), OSP_CACHE_DIR: cacheDirectory(process.env) },
     decisiveEnvironment: { ...inherited("NODE_EXTRA_CA_CERTS"), ...config.temporal },
@@ -138,8 +139,8 @@ function createPlatform(config: DeployerConfig, instance: string, log: Logger): 
   });
 }
 
-function workersDirectory({ OSP_STATE_DIR }: DeployerConfig): string {
-  return join(OSP_STATE_DIR, "workers");
+function workersDirectory(stateDirectory: string): string {
+  return join(stateDirectory, "workers");
 }
 
 function inherited(...names: string[]): Record<string, string> {

@@ -51,12 +51,13 @@ export async function launch(
 }
 
 /** What no Supabase brings: Temporal, an endpoint for activities, and the bundle that workers start from. */
-export function launchBesideSupabase(building: Building): Promise<unknown>[] {
+export function launchBesideSupabase(addresses: StackAddresses, building: Building): Promise<unknown>[] {
   const { ports, progress, state, environment } = building;
   return [
     progress.step("Workflow bundle", () => bundleWorkflows(building)),
     progress.step("Temporal", async (note) => {
       const cli = await findTemporalCli(environment, note);
+      if (cli !== undefined) addresses["TEMPORAL_CLI_PATH"] = cli;
       await launch(cli === undefined ? temporalBySdk(ports, state) : temporalProgram(cli, ports, state), building);
     }),
     progress.step("Example of an activity endpoint", () => launch(activitiesProgram(ports), building)),

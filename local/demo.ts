@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { ANY_PORTS, parseConfig } from "./config.ts";
 import { allExamples } from "./examples.ts";
 import { createProgress, untilToldToStop } from "./progress.ts";
-import { type ExampleOutcome, isSuccess, runExample } from "./run-example.ts";
+import { type ExampleOutcome, followExample, insertExample, isSuccess } from "./run-example.ts";
 import { startStack } from "./stack.ts";
 import { removeState } from "./stack-state.ts";
 
@@ -25,12 +25,7 @@ async function main(isJson: boolean): Promise<number> {
         Promise.all(
           allExamples().map((example) => {
             const { service_schema } = example.service;
-            return runExample(
-              example,
-              stack.addresses,
-              (status) => write(`  ${service_schema}: ${status}`),
-              stopping.signal,
-            );
+            return run(example, stack.addresses, (status) => write(`  ${service_schema}: ${status}`), stopping.signal);
           }),
         ),
       ]);
@@ -45,11 +40,16 @@ async function main(isJson: boolean): Promise<number> {
   }
 }
 
+async function run(...[example, addresses, onStatus, signal]: Parameters<typeof followExample>) {
+  await insertExample(example, addresses.DB_URL);
+  return await followExample(example, addresses, onStatus, signal);
+}
+
 function report(outcomes: ExampleOutcome[], isJson: boolean, write: (line: string) => void): void {
   for (const outcome of outcomes) {
     if (outcome.error !== null) write(`${outcome.service_schema}: ${outcome.error}`);
-    for (const { name, result } of outcome.workflows) {
-      write(`  ${outcome.service_schema} ${name} → ${JSON.stringify(result)}`);
+    for (const { name, result, error } of outcome.workflows) {
+      write(`  ${outcome.service_schema} ${name} → ${error ?? JSON.stringify(result)}`);
     }
   }
   if (!isJson) return;
@@ -62,4 +62,9 @@ function report(outcomes: ExampleOutcome[], isJson: boolean, write: (line: strin
   console.log(JSON.stringify({ ok: outcomes.every(isSuccess), services }));
 }
 
-process.exitCode = await main(process.argv.includes("--json"));
+const unknown = process.argv.slice(2).find((argument) => argument !== "--json");
+if (unknown === undefined) process.exitCode = await main(process.argv.includes("--json"));
+else {
+  console.error(`Cannot run the demo: ${unknown} is unknown; there is --json`);
+  process.exitCode = 1;
+}

@@ -68,7 +68,7 @@ const ownHosts: Hosts = {
       addresses.DB_URL = await keepDatabase(building);
     });
     await allOrFirstFailure([
-      ...launchBesideSupabase(building),
+      ...launchBesideSupabase(addresses, building),
       progress.step(
         "Edge Functions (Deno)",
         () => launch(functionsProgram(addresses, functionsPort, config, state), building),

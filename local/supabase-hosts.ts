@@ -6,7 +6,7 @@ import { allOrFirstFailure, launchBesideSupabase, launchDeployer } from "./build
 import { REPOSITORY, StackError } from "./config.ts";
 import { configureDatabase, migrate } from "./database.ts";
 import type { Hosts } from "./stack.ts";
-import { addressesOf } from "./stack-programs.ts";
+import { addressesOf, type StackAddresses } from "./stack-programs.ts";
 import { runSupabaseCli, type SupabaseCli } from "./supabase-cli.ts";
 
 /** Where the database container finds the API: an alias that the CLI gives to its gateway. */
@@ -43,9 +43,13 @@ export function supabaseHosts(
       });
       await progress.step("supabase start", () => start(cli));
       const status = parseStatus(await cli(["status", "-o", "env"]));
-      const addresses = { ...own, ...status, FUNCTIONS_URL: status.FUNCTIONS_URL ?? `${status.API_URL}/functions/v1` };
+      const addresses: StackAddresses = {
+        ...own,
+        ...status,
+        FUNCTIONS_URL: status.FUNCTIONS_URL ?? `${status.API_URL}/functions/v1`,
+      };
       await allOrFirstFailure([
-        ...launchBesideSupabase(building),
+        ...launchBesideSupabase(addresses, building),
         progress.step("Migrations and secrets", async () => {
           await migrate(addresses.DB_URL);
           await configureDatabase(addresses.DB_URL, FUNCTIONS_URL_INSIDE, state.keys);

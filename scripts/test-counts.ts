@@ -32,16 +32,3 @@ export function vitestCounts(report: string): Counts {
     skipped: numPendingTests + numTodoTests,
   };
 }
-
-/** From Deno's JUnit report: one `<testcase>` per test, with a `<failure>`, `<error>` or `<skipped>` inside. */
-export function denoCounts(report: string): Counts {
-  const count = (pattern: RegExp) => report.match(pattern)?.length ?? 0;
-  const failed = count(/<(failure|error)[\s>]/g);
-  const skipped = count(/<skipped[\s/>]/g);
-  return { passed: count(/<testcase[\s>]/g) - failed - skipped, failed, skipped };
-}
-
-export function sumOf(all: Counts[]): Counts {
-  const sum = (key: keyof Counts) => all.reduce((total, counts) => total + counts[key], 0);
-  return { passed: sum("passed"), failed: sum("failed"), skipped: sum("skipped") };
-}

@@ -1,18 +1,13 @@
-// Runs the tests: vitest, and Deno for the functions' own. Arguments go to vitest (`npm test -- tests/worker -t replay`),
-// which then runs alone. The last line on stdout sums up all runners.
-import { globSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+// Runs the tests. Arguments go to vitest: `npm test -- tests/worker -t replay`. The last line on stdout sums up.
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { execa } from "execa";
-import { type Counts, denoCounts, sumOf, vitestCounts } from "./test-counts.ts";
+import { type Counts, vitestCounts } from "./test-counts.ts";
 
-const vitestArguments = process.argv.slice(2);
-const denoTests = vitestArguments.length === 0 ? globSync("supabase/functions/tests/**/*-test.ts") : [];
 const reports = mkdtempSync(join(tmpdir(), "osp-test-"));
 try {
-  const counts = [await runVitest(join(reports, "vitest.json"))];
-  if (denoTests.length > 0) counts.push(await runDeno(join(reports, "deno.xml")));
-  const { passed, failed, skipped } = sumOf(counts);
+  const { passed, failed, skipped } = await runVitest(join(reports, "vitest.json"), process.argv.slice(2));
   if (passed + failed === 0) console.error("No test ran.");
   console.log(`\n${passed} passed, ${failed} failed${skipped > 0 ? `, ${skipped} skipped` : ""}`);
   process.exitCode = failed > 0 || passed === 0 ? 1 : 0;
@@ -20,24 +15,16 @@ try {
   rmSync(reports, { recursive: true, force: true });
 }
 
-function runVitest(report: string): Promise<Counts> {
+/** A run that fails without a failed test (it crashed, or a test left an error behind) counts as one failed test. */
+async function runVitest(report: string, args: string[]): Promise<Counts> {
   const reporters = ["--reporter=default", "--reporter=json", `--outputFile.json=${report}`];
-  return run("vitest", ["run", ...reporters, ...vitestArguments], () => vitestCounts(readFileSync(report, "utf8")));
-}
-
-function runDeno(report: string): Promise<Counts> {
-  const options = ["-A", "--no-lock", "--cached-only", "--node-modules-dir=manual", `--junit-path=${report}`];
-  return run("deno", ["test", ...options, ...denoTests], () => denoCounts(readFileSync(report, "utf8")));
-}
-
-/** A runner that fails without a failed test (it crashed, or a test left an error behind) counts as one failed test. */
-async function run(program: string, args: string[], readCounts: () => Counts): Promise<Counts> {
-  const { failed: hasFailed, shortMessage } = await execa(program, args, {
+  const { failed: hasFailed, shortMessage } = await execa("vitest", ["run", ...reporters, ...args], {
     preferLocal: true,
     stdio: ["ignore", "inherit", "inherit"],
     reject: false,
+    ...(process.stdout.isTTY ? {} : { env: { NO_COLOR: "1" } }),
   });
-  const counts = countsOrNone(readCounts);
+  const counts = countsOrNone(() => vitestCounts(readFileSync(report, "utf8")));
   if (!hasFailed || counts.failed > 0) return counts;
   console.error(`${shortMessage}, though no test failed: counted as one`);
   return { ...counts, failed: 1 };

@@ -1,4 +1,4 @@
-import pg from "pg";
+import type pg from "pg";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { createRegistry } from "../../deployer/registry.ts";
 import { refusal, useDatabase } from "../support/database.ts";
@@ -20,8 +20,7 @@ beforeEach(async () => {
 
 /** A deployer all of whose statements run on one connection, and so in the transaction that is open there. */
 function deployerOnOneConnection() {
-  const connection = new pg.Pool({ connectionString: database.deployerUrl, max: 1 });
-  opened.push(connection);
+  const connection = database.deployerPool(1);
   return {
     connection,
     registry: createRegistry(connection, { owner: "d", platform: "local", leaseSeconds: 10, renewTimeoutMs: 5000 }),

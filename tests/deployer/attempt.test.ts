@@ -1,6 +1,5 @@
-import pg from "pg";
 import { pino } from "pino";
-import { afterAll, beforeEach, expect, test } from "vitest";
+import { beforeEach, expect, test } from "vitest";
 import { attempt } from "../../deployer/attempt.ts";
 import { runDeployer } from "../../deployer/deployer.ts";
 import type { Platform } from "../../deployer/platforms/platform.ts";
@@ -13,13 +12,12 @@ import { eventually, insertService, registryOf } from "../support/services.ts";
 
 const database = useDatabase();
 const handler = createTestHandler(database);
-const pool = new pg.Pool({ connectionString: database.deployerUrl, max: 4 });
+const pool = database.deployerPool(4);
 const settings = { owner: "a", platform: "local", leaseSeconds: 2, renewTimeoutMs: 1000 };
 const registry: Registry = createRegistry(pool, settings);
 const rules = { maxAttempts: 3, retrySeconds: 0, retryCapSeconds: 0, deferSeconds: 0, deferCapSeconds: 0 };
 const log = pino({ level: "silent" });
 const never = new AbortController().signal;
-afterAll(() => pool.end());
 beforeEach(async () => {
   await database.rows(`delete from osp.services`);
   await database.rows(`delete from osp_metadata.worker_registry`);

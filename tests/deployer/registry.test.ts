@@ -1,5 +1,4 @@
-import pg from "pg";
-import { afterAll, beforeEach, expect, test } from "vitest";
+import { beforeEach, expect, test } from "vitest";
 import { createRegistry, type Registry } from "../../deployer/registry.ts";
 import { useDatabase } from "../support/database.ts";
 import { createTestHandler, ring } from "../support/edge-function.ts";
@@ -8,11 +7,10 @@ import { insertService, registryOf } from "../support/services.ts";
 
 const database = useDatabase();
 const handler = createTestHandler(database);
-const pool = new pg.Pool({ connectionString: database.deployerUrl, max: 6 });
+const pool = database.deployerPool(6);
 const deployerNamed = (owner: string): Registry =>
   createRegistry(pool, { owner, platform: "local", leaseSeconds: 10, renewTimeoutMs: 5000 });
 const [a, b] = [deployerNamed("a"), deployerNamed("b")];
-afterAll(() => pool.end());
 beforeEach(async () => {
   await database.rows(`delete from osp.services`);
   await database.rows(`delete from osp_metadata.worker_registry`);
@@ -59,10 +57,7 @@ test("who lost the lease can neither renew, report nor settle", async () => {
 
 test("a renewal locks in the order of everybody: none of the two that meet is a victim of a deadlock", async () => {
   // Without an index a statement locks rows as they lie: the second service first.
-  const scanning = new pg.Pool({
-    connectionString: `${database.deployerUrl}?options=-c%20enable_indexscan%3Doff%20-c%20enable_bitmapscan%3Doff`,
-    max: 1,
-  });
+  const scanning = database.deployerPool(1, "-c enable_indexscan=off -c enable_bitmapscan=off");
   const renewer = createRegistry(scanning, { owner: "a", platform: "local", leaseSeconds: 10, renewTimeoutMs: 5000 });
   const claims = [];
   for (const schema of ["second", "first"]) {
@@ -79,7 +74,6 @@ test("a renewal locks in the order of everybody: none of the two that meet is a 
   await lock("second");
   await superseder.query("commit");
   expect(await renewed).toHaveLength(2);
-  await scanning.end();
 });
 
 test("a newer revision supersedes: the older one is told at renewal and never tried again", async () => {

@@ -172,6 +172,28 @@ test("after SIGKILL the next start recovers: state, workers and all", async () =
   await reaches("after_the_kill", "running");
 });
 
+test("whatever somebody made of the example's row, the next start shows it and stays up", async () => {
+  await stack.query(`update osp.services set workflows = $2, options = $3 where service_schema = $1`, [
+    example.service_schema,
+    JSON.stringify([{ name: "newOne", activities: ["first"] }]),
+    { activity_endpoint: "http://127.0.0.1:9/{activity}", activity_max_attempts: 1 },
+  ]);
+  await reaches(example.service_schema, "running");
+  expect(await main.end("SIGINT")).toBe(0);
+  main = stack.start();
+  await main.running();
+  expect(main.output()).toContain(`${example.service_schema} is already in osp.services`);
+  expect(main.output()).toMatch(/newOne failed: .*ECONNREFUSED/);
+  await stack.query(`update osp.services set enabled = false where service_schema = $1`, [example.service_schema]);
+  await reaches(example.service_schema, "stopped");
+  expect(await main.end("SIGINT")).toBe(0);
+  main = stack.start();
+  await main.running();
+  expect(main.output()).toContain("It is disabled");
+  await stack.query(`update osp.services set enabled = true where service_schema = $1`, [example.service_schema]);
+  await reaches(example.service_schema, "running");
+});
+
 test("Ctrl-C leaves no process behind, workers included, and the next start brings them back", async () => {
   const workers = await stack.query<{ pid: number }>(
     `select platform_deployment_id::int as pid from osp_metadata.worker_registry where deployment_status = 'deployed'`,

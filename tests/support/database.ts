@@ -8,6 +8,8 @@ export interface TestDatabase {
   deployerUrl: string;
   /** Rows of one statement, on a pooled connection. */
   rows<Row = Record<string, unknown>>(sql: string, values?: unknown[]): Promise<Row[]>;
+  /** A pool as a deployer has it; ended with the test file. `options`: server settings, such as `-c work_mem=1MB`. */
+  deployerPool(max: number, options?: string): pg.Pool;
   /** A connection of its own, for transactions and races; ended with the test file. */
   connect(): Promise<pg.Client>;
 }
@@ -17,24 +19,31 @@ export function useDatabase(): TestDatabase {
   const server = inject("postgresUrl");
   const name = `osp_test_${randomBytes(6).toString("hex")}`;
   const url = server.replace(/postgres$/, name);
+  const deployerUrl = url.replace("postgres:postgres@", "osp_test_deployer:osp_test@");
   const clients: pg.Client[] = [];
+  const pools: pg.Pool[] = [];
   let pool: pg.Pool;
   beforeAll(async () => {
     await once(server, `create database ${name} template osp_template`);
-    pool = new pg.Pool({ connectionString: url, max: 8 });
-    pool.on("error", () => {});
+    pool = openPool(url, 8);
     // A clone carries its template's marker; workers of two test files must not be taken for each other's.
     await pool.query(`update osp_metadata.platforms set instance = gen_random_uuid()`);
   });
   afterAll(async () => {
-    await pool.end();
+    await Promise.all([pool, ...pools].map((one) => one.end()));
     await Promise.all(clients.map((client) => client.end().catch(() => {})));
     await once(server, `drop database ${name} with (force)`);
   });
   return {
     url,
-    deployerUrl: url.replace("postgres:postgres@", "osp_test_deployer:osp_test@"),
+    deployerUrl,
     rows: async (sql, values) => (await pool.query(sql, values)).rows,
+    deployerPool(max, options) {
+      const query = options === undefined ? "" : `?options=${encodeURIComponent(options)}`;
+      const deployers = openPool(`${deployerUrl}${query}`, max);
+      pools.push(deployers);
+      return deployers;
+    },
     async connect() {
       const client = new pg.Client({ connectionString: url });
       client.on("error", () => {});
@@ -43,6 +52,14 @@ export function useDatabase(): TestDatabase {
       return client;
     },
   };
+}
+
+/** The end of a database cuts what is still open; nobody waits for that any more. */
+function openPool(url: string, max: number): pg.Pool {
+  const pool = new pg.Pool({ connectionString: url, max });
+  pool.on("error", () => {});
+  pool.on("connect", (client) => client.on("error", () => {}));
+  return pool;
 }
 
 async function once(url: string, sql: string): Promise<void> {

@@ -34,7 +34,7 @@ export async function findRailwayCli(
   if (!mayBuild) return undefined;
   note(`building the CLI ${CLI_VERSION}, once for this machine: about nine minutes on two cores`);
   try {
-    await build(directory);
+    await build(directory, environment);
     return cached;
   } catch (error) {
     note(`cargo cannot build railwayapp ${CLI_VERSION}: ${formatError(error).slice(0, 500)}`);
@@ -43,13 +43,14 @@ export async function findRailwayCli(
 }
 
 /** Built beside its place and then moved: whoever finds the directory finds all of it. */
-async function build(directory: string): Promise<void> {
+async function build(directory: string, environment: NodeJS.ProcessEnv): Promise<void> {
   mkdirSync(dirname(directory), { recursive: true });
   const building = mkdtempSync(`${directory}.`);
   const root = join(building, "root");
   try {
     await execa("cargo", ["install", "railwayapp", "--version", CLI_VERSION, "--locked", "--quiet", "--root", root], {
-      env: { CARGO_TARGET_DIR: join(building, "target") },
+      env: { ...environment, CARGO_TARGET_DIR: join(building, "target") },
+      extendEnv: false,
       stdin: "ignore",
     });
     renameSync(root, directory);

@@ -12,7 +12,7 @@ export interface CliRun {
   operations: string[];
 }
 
-interface RunOptions {
+export interface RunOptions {
   /** Written to stdin; left out, stdin is closed. */
   input?: string;
   /** Added to the environment; undefined takes a variable away. */

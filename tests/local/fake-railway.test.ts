@@ -1,15 +1,13 @@
 import { request } from "node:http";
-import { mkdtempSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { type FakeRailway, type FakeRailwayOptions, startFakeRailway } from "../../local/railway/fake-railway.ts";
 import { log } from "../../local/railway/lifecycle.ts";
 import { writeStubCli } from "../../local/railway/stub-cli.ts";
 import { createRunCli, type RunCli, type RunOptions } from "../support/railway/cli.ts";
 import { uploadDirectory } from "../support/railway/upload-directory.ts";
+import { scratchDirectory } from "../support/railway/scratch.ts";
 
-const stub = writeStubCli(mkdtempSync(join(tmpdir(), "osp-test-stub-")), process.env);
+const stub = writeStubCli(scratchDirectory(), process.env);
 let fake: FakeRailway;
 let run: RunCli;
 

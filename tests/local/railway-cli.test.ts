@@ -1,15 +1,15 @@
-import { chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { chmodSync, existsSync, mkdirSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { beforeEach, expect, test } from "vitest";
 import { findRailwayCli } from "../../local/railway/railway-cli.ts";
+import { scratchDirectory } from "../support/railway/scratch.ts";
 
 let cache: string;
 let notes: string[];
 const note = (text: string) => void notes.push(text);
 
 beforeEach(() => {
-  cache = mkdtempSync(join(tmpdir(), "osp-test-cache-"));
+  cache = scratchDirectory();
   notes = [];
 });
 
@@ -62,7 +62,7 @@ test("a build that fails says why, and leaves nothing", async () => {
 
 /** A directory with a `cargo` that does this; $8 is the value of --root. */
 function cargo(script: string): string {
-  const directory = mkdtempSync(join(tmpdir(), "osp-test-cargo-"));
+  const directory = scratchDirectory();
   writeFileSync(join(directory, "cargo"), `#!/bin/sh\n${script}\n`);
   chmodSync(join(directory, "cargo"), 0o755);
   return directory;

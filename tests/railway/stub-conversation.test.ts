@@ -1,5 +1,4 @@
-import { mkdirSync, mkdtempSync, symlinkSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { mkdirSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, inject, test } from "vitest";
 import { type FakeRailway, startFakeRailway } from "../../local/railway/fake-railway.ts";
@@ -7,6 +6,7 @@ import { type Trouble, troubles } from "../../local/railway/faults.ts";
 import { writeStubCli } from "../../local/railway/stub-cli.ts";
 import { createRunCli, type RunCli, type RunOptions } from "../support/railway/cli.ts";
 import { uploadDirectory } from "../support/railway/upload-directory.ts";
+import { scratchDirectory } from "../support/railway/scratch.ts";
 
 /** One CLI and a stand-in of its own. */
 interface Side {
@@ -20,7 +20,7 @@ interface Side {
 let sides: Side[] = [];
 
 beforeAll(async () => {
-  const stub = writeStubCli(mkdtempSync(join(tmpdir(), "osp-test-stub-")), process.env);
+  const stub = writeStubCli(scratchDirectory(), process.env);
   sides = await Promise.all([inject("railwayCli"), stub].map(async (binary) => {
     const fake = await startFakeRailway({ cliSchema: inject("railwaySchema") ?? undefined, maxUploadBytes: 4000 });
     const serviceId = fake.operator.createService("pdf").id;
@@ -87,7 +87,7 @@ const cases: Record<string, Case> = {
   "api: a cut connection": { args: api(ask, "--raw-var", "id=1"), trouble: () => ["*", troubles.cutBefore()] },
   "api: no answer": {
     args: api("{ apiToken { workspaces { name } } }"),
-    options: environment({ RAILWAY_HTTP_TIMEOUT: "1" }),
+    options: environment({ RAILWAY_HTTP_TIMEOUT: "3" }),
     trouble: ({ never }) => ["*", troubles.late(never.promise)],
   },
   "api: no proxy there": { args: api(ask), options: environment({ HTTPS_PROXY: "http://127.0.0.1:9" }) },
@@ -170,7 +170,7 @@ const cases: Record<string, Case> = {
   "up: cut after it landed": { args: upload, trouble: () => ["up", troubles.cutAfter()] },
   "up: no answer": {
     args: upload,
-    options: environment({ RAILWAY_HTTP_TIMEOUT: "1" }),
+    options: environment({ RAILWAY_HTTP_TIMEOUT: "3" }),
     trouble: ({ never }) => ["up", troubles.late(never.promise)],
   },
   "up: nobody says who calls": { args: upload, options: environment({ RAILWAY_CALLER: undefined }) },
@@ -246,7 +246,7 @@ describe("an upload by the stub holds what the real CLI's holds", () => {
     "no node_modules and no .git": () =>
       uploadDirectory({ "a.txt": "a", "node_modules/x/i.js": "", ".git/HEAD": "", "b/node_modules/y.js": "" }),
     "nothing below node_modules": () => {
-      const root = join(mkdtempSync(join(tmpdir(), "osp-test-upload-")), "node_modules", "code");
+      const root = join(scratchDirectory(), "node_modules", "code");
       mkdirSync(root, { recursive: true });
       writeFileSync(join(root, "Dockerfile"), "FROM node:24\n");
       return root;

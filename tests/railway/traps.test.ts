@@ -1,10 +1,10 @@
-import { mkdirSync, mkdtempSync, realpathSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, inject, test } from "vitest";
 import { type FakeRailway, startFakeRailway } from "../../local/railway/fake-railway.ts";
 import { createRunCli, type RunCli } from "../support/railway/cli.ts";
 import { uploadDirectory } from "../support/railway/upload-directory.ts";
+import { scratchDirectory } from "../support/railway/scratch.ts";
 
 // What the CLI does and nobody would expect: the reasons why the deployer asks the API for most things. When one of these
 // fails with a newer CLI, the trap is gone and the deployer may become simpler.
@@ -33,7 +33,7 @@ test("add creates the service and then fails, where only the environment names t
 });
 
 test("add succeeds in a directory that is linked", async () => {
-  const home = realpathSync(mkdtempSync(join(tmpdir(), "osp-test-link-")));
+  const home = scratchDirectory();
   mkdirSync(join(home, ".railway"));
   const link = { projectPath: home, project: fake.project.id, environment: fake.production.id };
   writeFileSync(join(home, ".railway", "config.json"), JSON.stringify({ projects: { [home]: link }, user: {} }));

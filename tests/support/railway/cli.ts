@@ -1,8 +1,7 @@
-import { mkdtempSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { execa } from "execa";
 import type { FakeRailway } from "../../../local/railway/fake-railway.ts";
+import { scratchDirectory } from "./scratch.ts";
 
 export interface CliRun {
   exitCode: number | undefined;
@@ -26,7 +25,7 @@ export type RunCli = (args: string[], options?: RunOptions) => Promise<CliRun>;
 export function createRunCli(binary: string, fake: FakeRailway): RunCli {
   return async (args, { input, environment, cwd } = {}) => {
     const before = fake.journal.requests.length;
-    const home = mkdtempSync(join(tmpdir(), "osp-test-railway-"));
+    const home = scratchDirectory();
     const { exitCode, stdout, stderr } = await execa(binary, args, {
       cwd: cwd ?? home,
       env: { ...cliEnvironment(home, fake), ...environment },

@@ -153,8 +153,12 @@ export type Database = {
           "name": string;
           "pause_reason": string | null;
           "paused_at": string | null;
+          "paused_by": string | null;
+          "probed_at": string | null;
           "supervised_at": string | null;
           "supervisor": string | null;
+          "throttled_until": string | null;
+          "window_quota": number | null;
           "window_requests": number;
           "window_started_at": string | null;
         };
@@ -164,8 +168,12 @@ export type Database = {
           "name": string;
           "pause_reason"?: string | null;
           "paused_at"?: string | null;
+          "paused_by"?: string | null;
+          "probed_at"?: string | null;
           "supervised_at"?: string | null;
           "supervisor"?: string | null;
+          "throttled_until"?: string | null;
+          "window_quota"?: number | null;
           "window_requests"?: number;
           "window_started_at"?: string | null;
         };
@@ -174,8 +182,12 @@ export type Database = {
           "name"?: string;
           "pause_reason"?: string | null;
           "paused_at"?: string | null;
+          "paused_by"?: string | null;
+          "probed_at"?: string | null;
           "supervised_at"?: string | null;
           "supervisor"?: string | null;
+          "throttled_until"?: string | null;
+          "window_quota"?: number | null;
           "window_requests"?: number;
           "window_started_at"?: string | null;
         };

@@ -3,7 +3,7 @@ import { canonicalJson, sha256Hex } from "../supabase/functions/_shared/canonica
 import { type Manifest, parseManifest } from "../supabase/functions/_shared/manifest.ts";
 import { formatError } from "../supabase/functions/_shared/problems.ts";
 import { type AbortCause, failureOf, type RetryRules, settleFailure, type Settlement } from "./outcome.ts";
-import { type Platform, PlatformError, type PlatformService } from "./platforms/platform.ts";
+import { type KnownIds, type Platform, PlatformError, type PlatformService } from "./platforms/platform.ts";
 import type { Readiness } from "./readiness/readiness.ts";
 import { type Claim, type Registry, wantsStop } from "./registry.ts";
 import { stageUpload } from "./staging.ts";
@@ -70,7 +70,7 @@ async function stop(claim: Claim, deps: AttemptDeps, signal: AbortSignal): Promi
   const { platform } = deps;
   const service: PlatformService = {
     serviceSchema: claim.service_schema,
-    id: claim.platform_service_id ?? claim.service_schema,
+    id: claim.known_service_id ?? claim.service_schema,
   };
   const isDeleted = claim.source === "delete";
   await record(claim, deps, "stopping", `${isDeleted ? "removing" : "stopping"} its worker on ${platform.name}`);
@@ -91,6 +91,11 @@ async function deploy(claim: Claim, deps: AttemptDeps, signal: AbortSignal): Pro
       deploymentId: claim.id,
       manifest,
       directory: upload.directory,
+      known: {
+        serviceId: claim.known_service_id ?? undefined,
+        deploymentId: claim.known_deployment_id ?? undefined,
+      },
+      remember: (ids: Partial<KnownIds>) => remember(claim, ids, deps),
       async untilServing(serving: AbortSignal) {
         workerVersion = await untilServing(claim, manifest, deps, serving);
       },
@@ -132,9 +137,21 @@ async function record(claim: Claim, { registry }: AttemptDeps, step: string, lin
   try {
     await registry.report(claim, step, line);
   } catch (error) {
-    const message = `The database does not answer: ${formatError(error)}`;
-    throw new PlatformError("unavailable", "database_unreachable", message, {}, { cause: error });
+    throw databaseError(error);
   }
+}
+
+function databaseError(error: unknown): PlatformError {
+  const message = `The database does not answer: ${formatError(error)}`;
+  return new PlatformError("unavailable", "database_unreachable", message, {}, { cause: error });
+}
+
+/** @throws {PlatformError} when the lease is lost: then the settlement writes nothing, whatever it says */
+async function remember(claim: Claim, ids: Partial<KnownIds>, { registry }: AttemptDeps): Promise<void> {
+  const isHeld = await registry.remember(claim, ids).catch((error: unknown) => {
+    throw databaseError(error);
+  });
+  if (!isHeld) throw new PlatformError("transient", "lease_lost", "Another deployer has this deployment by now");
 }
 
 /** What is deployed is what was enqueued, to the byte. @throws {PlatformError} permanent */

@@ -5,6 +5,22 @@ import { formatProblems, problemsOf } from "../supabase/functions/_shared/proble
 
 const seconds = (least: number) => z.coerce.number("must be a number of seconds").min(least);
 
+const wholeSeconds = (least: number) => z.coerce.number("must be a number of seconds").int().min(least);
+
+/** A JSON object of texts: `{"LOG_LEVEL": "debug"}`. Its values are secret. */
+const variablesSchema = z.string().transform((text, context) => {
+  try {
+    const variables = z.record(z.string().regex(/^[A-Za-z_][A-Za-z0-9_]*$/), z.string()).parse(JSON.parse(text));
+    const ours = Object.keys(variables).filter((name) => /^(OSP_.*|PORT|MANIFEST_PATH)$/.test(name));
+    if (ours.length > 0) context.addIssue(`must not hold ${ours.join(", ")}: the deployer sets them`);
+    return variables;
+  } catch {
+    // Without what was wrong: that would show a value.
+    context.addIssue('must be a JSON object of names and texts, such as {"LOG_LEVEL": "debug"}');
+    return z.NEVER;
+  }
+});
+
 const stateDirectory = z.string().default(".osp").transform((path) => resolve(path));
 const drainSeconds = seconds(0).default(30);
 
@@ -14,7 +30,7 @@ const environmentSchema = z.object({
     /^postgres(ql)?:\/\//,
     "must begin with postgresql://",
   ),
-  OSP_PLATFORM: z.enum(["local"], "must be local"),
+  OSP_PLATFORM: z.enum(["local", "railway"], "must be local or railway"),
   /** `temporal`: deployed means that Temporal shows the worker polling. `platform`: it means that the platform says so. */
   OSP_READINESS: z.enum(["temporal", "platform"]).default("temporal"),
   OSP_STATE_DIR: stateDirectory,
@@ -36,6 +52,27 @@ const environmentSchema = z.object({
   OSP_SWEEP_SECONDS: seconds(0.1).default(5),
   OSP_RECONCILE_SECONDS: seconds(0.1).default(60),
   OSP_SHUTDOWN_SECONDS: seconds(0).default(20),
+  /** The native Railway CLI; unset: `railway` on PATH. */
+  RAILWAY_CLI_PATH: z.string().optional(),
+  RAILWAY_API_TOKEN: z.string().trim().regex(/^\S+$/, "must be one word: a line break or a blank got into it")
+    .optional(),
+  OSP_RAILWAY_PROJECT: z.uuid("must be the id of the project, as in its URL").optional(),
+  OSP_RAILWAY_ENVIRONMENT: z.uuid("must be the id of the environment, as in its URL").optional(),
+  OSP_RAILWAY_VARIABLES: variablesSchema.optional(),
+  OSP_RAILWAY_ALLOW_ENVIRONMENTS: z.enum(["true", "false"], "must be true or false").default("false")
+    .transform((value) => value === "true"),
+  OSP_RAILWAY_REQUESTS_PER_HOUR: z.coerce.number().int().min(10).default(1000),
+  OSP_RAILWAY_DEPLOY_TIMEOUT_SECONDS: seconds(1).default(1200),
+  OSP_RAILWAY_POLL_SECONDS: seconds(0.05).default(20),
+  OSP_RAILWAY_POLL_CAP_SECONDS: seconds(0.05).default(30),
+  OSP_RAILWAY_SETTLE_SECONDS: seconds(0).default(15),
+  OSP_RAILWAY_HEALTHCHECK_SECONDS: wholeSeconds(1).default(300),
+  OSP_RAILWAY_OVERLAP_SECONDS: wholeSeconds(0).default(10),
+  OSP_RAILWAY_REPLICAS: z.coerce.number().int().min(1).max(50).default(1),
+  OSP_RAILWAY_RESTART_POLICY: z.enum(["ON_FAILURE", "ALWAYS"], "must be ON_FAILURE or ALWAYS").default("ON_FAILURE"),
+  OSP_RAILWAY_RESTART_RETRIES: z.coerce.number().int().min(0).max(1000).default(10),
+  OSP_RAILWAY_CALL_TIMEOUT_SECONDS: seconds(1).default(300),
+  OSP_RAILWAY_PROBE_SECONDS: seconds(0.1).default(60),
 }).refine((settings) => settings.OSP_RENEW_SECONDS < settings.OSP_LEASE_SECONDS, {
   path: ["OSP_RENEW_SECONDS"],
   message: "must be less than OSP_LEASE_SECONDS",
@@ -47,11 +84,28 @@ const environmentSchema = z.object({
 /** What `--stop-workers` needs: no database and no platform. */
 const stoppingSchema = z.object({ OSP_STATE_DIR: stateDirectory, OSP_DRAIN_SECONDS: drainSeconds });
 
+/** What only OSP_PLATFORM=railway needs. */
+const railwaySchema = z.object({
+  RAILWAY_API_TOKEN: z.string("is not set: a token of the Railway workspace (Railway, Account Settings, Tokens)"),
+  OSP_RAILWAY_PROJECT: z.string("is not set: the id of the Railway project, as in its URL"),
+  OSP_RAILWAY_ENVIRONMENT: z.string("is not set: the id of the project's environment, as in its URL"),
+});
+
+export interface RailwayConfig {
+  token: string;
+  project: string;
+  environment: string;
+  /** The operator's own, for every worker. Their values are secret. */
+  variables: Record<string, string>;
+}
+
 export type DeployerConfig = z.infer<typeof environmentSchema> & {
   /** Who we are in leases, attempts and logs: host and process. */
   owner: string;
   /** Temporal's own variables, handed to workers as they are. */
   temporal: Record<string, string>;
+  /** Undefined on other platforms. */
+  railway: RailwayConfig | undefined;
 };
 
 /**
@@ -60,13 +114,16 @@ export type DeployerConfig = z.infer<typeof environmentSchema> & {
  * @throws {Error} naming every bad variable at once
  */
 export function parseConfig(environment: NodeJS.ProcessEnv): DeployerConfig {
-  const temporal = Object.entries(given(environment)).flatMap(([name, value]) =>
+  const environmentGiven = given(environment);
+  const settings = parse(environmentSchema, environment);
+  const temporal = Object.entries(environmentGiven).flatMap(([name, value]) =>
     name.startsWith("TEMPORAL_") && value !== undefined ? [[name, value] as const] : []
   );
   return {
-    ...parse(environmentSchema, environment),
+    ...settings,
     owner: `${hostname()}:${process.pid}`,
     temporal: Object.fromEntries(temporal),
+    railway: railwayOf(settings, environmentGiven),
   };
 }
 
@@ -84,4 +141,29 @@ function parse<Schema extends z.ZodType>(schema: Schema, environment: NodeJS.Pro
   if (parsed.success) return parsed.data;
   // Without the values: an URL holds a password.
   throw new Error(`Cannot start the deployer: ${formatProblems(problemsOf(parsed.error, undefined))}`);
+}
+
+function railwayOf(
+  settings: z.infer<typeof environmentSchema>,
+  variables: NodeJS.ProcessEnv,
+): RailwayConfig | undefined {
+  if (settings.OSP_PLATFORM !== "railway") return undefined;
+  const parsed = railwaySchema.safeParse(settings);
+  const problems = parsed.success ? [] : problemsOf(parsed.error, undefined);
+  if (settings.RAILWAY_API_TOKEN === undefined && variables["RAILWAY_TOKEN"] !== undefined) {
+    problems.push({ path: "RAILWAY_TOKEN", message: "is not used: a project token cannot make services" });
+  }
+  for (
+    const name of Object.keys(variables).filter((key) => key.startsWith("TEMPORAL_") && /_PATH$|_CONFIG_FILE$/.test(key))
+  ) {
+    const mend = name.endsWith("_PATH")
+      ? `; give its text by ${name.replace(/_PATH$/, "_DATA")}`
+      : "; give its settings one by one";
+    problems.push({ path: name, message: `names a file of this machine, which no worker on Railway has${mend}` });
+  }
+  if (!parsed.success || problems.length > 0) {
+    throw new Error(`Cannot start the deployer on Railway: ${formatProblems(problems)}`);
+  }
+  const { RAILWAY_API_TOKEN: token, OSP_RAILWAY_PROJECT: project, OSP_RAILWAY_ENVIRONMENT: environment } = parsed.data;
+  return { token, project, environment, variables: settings.OSP_RAILWAY_VARIABLES ?? {} };
 }

@@ -1,21 +1,23 @@
-import { join } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
 import pg from "pg";
 import { type Logger, pino } from "pino";
-import { cacheDirectory } from "../host/cache-directory.ts";
 import { formatError } from "../supabase/functions/_shared/problems.ts";
 import { type DeployerConfig, parseConfig, parseStoppingConfig } from "./config.ts";
 import { runDeployer } from "./deployer.ts";
 import { createDoorbell } from "./doorbell.ts";
-import { createLocalPlatform, type LocalPlatform } from "./platforms/local/local-platform.ts";
+import { type ChosenPlatform, createPlatform } from "./platforms/create-platform.ts";
+import type { LocalPlatform } from "./platforms/local/local-platform.ts";
 import { stopAllWorkers } from "./platforms/local/stop-all.ts";
+import { workersDirectory } from "./platforms/local/worker-record.ts";
 import { graceMs } from "./platforms/local/workers.ts";
+import { CliNotFoundError } from "./platforms/railway/cli-binary.ts";
+import { PreflightError } from "./platforms/railway/preflight.ts";
 import { platformReadiness } from "./readiness/readiness.ts";
 import { createTemporalReadiness } from "./readiness/temporal-readiness.ts";
 import { createRegistry, type Registry } from "./registry.ts";
 import { supervise, SupervisionRefusedError } from "./supervision.ts";
 import { removeLeftUploads } from "./staging.ts";
-import { createWake, listen } from "./wake.ts";
+import { createWake, listen, type Wake } from "./wake.ts";
 
 /** sysexits.h: the configuration is wrong, restarting does not help. */
 const EX_CONFIG = 78;
@@ -46,8 +48,9 @@ async function main(arguments_: string[]): Promise<number> {
   });
   const stop = untilToldToStop(log);
   try {
-    const platform = createPlatform(config, await instanceOf(registry, log, stop), log);
-    await run(config, registry, platform, log, stop);
+    const instance = await instanceOf(registry, log, stop);
+    const chosen = createPlatform(config, instance, pool, process.env, log);
+    await run(config, registry, chosen, log, stop);
   } finally {
     await pool.end();
   }
@@ -58,10 +61,12 @@ async function main(arguments_: string[]): Promise<number> {
 async function run(
   config: DeployerConfig,
   registry: Registry,
-  platform: LocalPlatform,
+  chosen: ChosenPlatform,
   log: Logger,
   stop: AbortSignal,
 ): Promise<void> {
+  const { platform } = chosen;
+  if (chosen.kind === "railway") await chosen.platform.prepare(stop);
   const wake = createWake();
   const readiness = config.OSP_READINESS === "temporal"
     ? createTemporalReadiness(config.temporal, config.OSP_READINESS_TIMEOUT_SECONDS * 1000)
@@ -73,24 +78,19 @@ async function run(
   const beside = new AbortController();
   const stopOrRefused = new AbortController();
   stop.addEventListener("abort", () => stopOrRefused.abort(), { once: true });
-  const supervision = supervise({
-    connectionString: config.DATABASE_URL,
-    platform: platform.name,
-    owner: config.owner,
-    onGained: async () => {
-      await platform.adopt();
-      wake.wake();
-    },
-    log,
-  }, beside.signal);
+  const supervision = chosen.kind === "local"
+    ? superviseLocal(chosen.platform, config, wake, log, beside.signal)
+    : undefined;
   let refusal: Error | undefined;
-  const supervised = supervision.ended.catch((error: unknown) => {
+  const supervised = Promise.resolve(supervision?.ended).catch((error: unknown) => {
     refusal = error instanceof Error ? error : new Error(formatError(error));
     stopOrRefused.abort();
   });
   const besides = [
     supervised,
-    platform.supervise(supervision.isHeld, beside.signal),
+    chosen.kind === "local"
+      ? chosen.platform.supervise(() => supervision?.isHeld() ?? false, beside.signal)
+      : chosen.platform.watch(beside.signal),
     listen(config.DATABASE_URL, wake.wake, stopOrRefused.signal),
   ];
   stopOrRefused.signal.addEventListener("abort", wake.wake, { once: true });
@@ -114,6 +114,25 @@ async function run(
   if (refusal !== undefined) throw refusal;
 }
 
+function superviseLocal(
+  platform: LocalPlatform,
+  config: DeployerConfig,
+  wake: Wake,
+  log: Logger,
+  signal: AbortSignal,
+) {
+  return supervise({
+    connectionString: config.DATABASE_URL,
+    platform: platform.name,
+    owner: config.owner,
+    onGained: async () => {
+      await platform.adopt();
+      wake.wake();
+    },
+    log,
+  }, signal);
+}
+
 /** The marker is in the database: without it nothing can begin, so this waits for the database as long as it takes. */
 async function instanceOf(registry: Registry, log: Logger, stop: AbortSignal): Promise<string> {
   for (let tries = 1;; tries++) {
@@ -125,29 +144,6 @@ async function instanceOf(registry: Registry, log: Logger, stop: AbortSignal): P
       await pause(Math.min(5000, 100 * 2 ** tries), undefined, { signal: stop }).catch(() => {});
     }
   }
-}
-
-function createPlatform(config: DeployerConfig, instance: string, log: Logger): LocalPlatform {
-  return createLocalPlatform({
-    directory: workersDirectory(config.OSP_STATE_DIR),
-    instance,
-    environment: { ...inherited("PATH", "HOME", "LANG", "TZ"), OSP_CACHE_DIR: cacheDirectory(process.env) },
-    decisiveEnvironment: { ...inherited("NODE_EXTRA_CA_CERTS"), ...config.temporal },
-    deployTimeoutSeconds: config.OSP_DEPLOY_TIMEOUT_SECONDS,
-    drainSeconds: config.OSP_DRAIN_SECONDS,
-    log,
-  });
-}
-
-function workersDirectory(stateDirectory: string): string {
-  return join(stateDirectory, "workers");
-}
-
-function inherited(...names: string[]): Record<string, string> {
-  return Object.fromEntries(names.flatMap((name) => {
-    const value = process.env[name];
-    return value === undefined ? [] : [[name, value]];
-  }));
 }
 
 function rulesOf(config: DeployerConfig) {
@@ -186,9 +182,10 @@ function untilToldToStop(log: Logger): AbortSignal {
 try {
   process.exitCode = await main(process.argv.slice(2));
 } catch (error) {
-  console.error(formatError(error));
-  process.exitCode =
-    error instanceof SupervisionRefusedError || (error instanceof Error && error.message.startsWith("Cannot start"))
-      ? EX_CONFIG
-      : 1;
+  const isOfRailway = error instanceof CliNotFoundError || error instanceof PreflightError;
+  console.error(`${isOfRailway ? "Cannot start the deployer on Railway: " : ""}${formatError(error)}`);
+  process.exitCode = isOfRailway || error instanceof SupervisionRefusedError ||
+      (error instanceof Error && error.message.startsWith("Cannot start"))
+    ? EX_CONFIG
+    : 1;
 }

@@ -18,7 +18,7 @@ export type Settlement =
   | { outcome: "superseded" }
   | { outcome: "handed_back"; reason: string }
   | { outcome: "failed"; failure: Failure }
-  | { outcome: "retry" | "deferred"; failure: Failure; delaySeconds: number };
+  | { outcome: "retry" | "deferred" | "throttled"; failure: Failure; delaySeconds: number };
 
 export interface RetryRules {
   maxAttempts: number;
@@ -49,7 +49,12 @@ export function settleFailure(
   rules: RetryRules,
   random: number,
 ): Settlement {
-  if (failure.class === "unavailable") {
+  const { retryAfterSeconds } = failure.facts;
+  if (failure.class === "throttled" && retryAfterSeconds !== undefined) {
+    // Up to a fifth later, never earlier: what waits for the same moment must not come at once.
+    return { outcome: "throttled", failure, delaySeconds: retryAfterSeconds * (1 + 0.2 * random) };
+  }
+  if (failure.class === "unavailable" || failure.class === "throttled") {
     const delaySeconds = backoffSeconds(deferrals + 1, rules.deferSeconds, rules.deferCapSeconds, random);
     return { outcome: "deferred", failure, delaySeconds };
   }

@@ -13,7 +13,10 @@ export const claimSchema = z.object({
   manifest: z.unknown(),
   manifest_sha256: z.string().nullable(),
   manifest_path: z.string(),
-  platform_service_id: z.string().nullable(),
+  /** On the platform, from this row or the newest older one that has it. */
+  known_service_id: z.string().nullable(),
+  /** On the platform, of this row. */
+  known_deployment_id: z.string().nullable(),
   lease_token: z.string(),
   /** A newer revision replaced it while nobody had it. */
   is_superseded: z.boolean(),
@@ -42,6 +45,8 @@ export interface Registry {
   renew(tokens: string[]): Promise<Renewal[]>;
   /** Records how far an attempt has come. */
   report(claim: Claim, step: string, line: string): Promise<void>;
+  /** Persists ids of the platform; what is left out stays. False: the lease was lost, nothing is written. */
+  remember(claim: Claim, ids: { serviceId?: string | undefined; deploymentId?: string | undefined }): Promise<boolean>;
   /** Ends an attempt. False: the lease was lost, nothing is written. */
   settle(claim: Claim, settlement: Settlement): Promise<boolean>;
   countWaitingIntents(olderThanSeconds: number): Promise<number>;
@@ -71,6 +76,9 @@ export function createRegistry(pool: Pool, settings: RegistrySettings): Registry
     },
     async report(claim, step, line) {
       await pool.query(REPORT, [claim.id, claim.lease_token, claim.attempt_id, step, line]);
+    },
+    async remember(claim, { serviceId, deploymentId }) {
+      return (await pool.query(REMEMBER, [claim.id, claim.lease_token, serviceId, deploymentId])).rowCount === 1;
     },
     async settle(claim, settlement) {
       const parameters = [
@@ -161,7 +169,14 @@ with candidates as (
   returning id, deployment_id, attempt
 )
 select
-  c.id, c.service_schema, c.revision, c.source, c.manifest, c.manifest_sha256, c.manifest_path, c.platform_service_id, c.lease_token,
+  c.id, c.service_schema, c.revision, c.source, c.manifest, c.manifest_sha256, c.manifest_path, c.lease_token,
+  coalesce(c.platform_service_id, (
+    select o.platform_service_id from osp_metadata.worker_registry as o
+    where o.service_schema = c.service_schema and o.platform = $4 and o.platform_service_id is not null and o.revision < c.revision
+    order by o.revision desc
+    limit 1
+  )) as known_service_id,
+  c.platform_deployment_id as known_deployment_id,
   c.manifest is not null and c.stop_requested_at is not null as is_superseded,
   b.id::text as attempt_id, b.attempt,
   (
@@ -205,6 +220,14 @@ update osp_metadata.deployment_attempts as a
 set step = $4
 from reported
 where a.id = $3::bigint and a.deployment_id = reported.id and a.ended_at is null`;
+
+/** $1 row, $2 token, $3 service, $4 deployment; null leaves what is there. */
+const REMEMBER = `
+update osp_metadata.worker_registry as r
+set
+  platform_service_id = coalesce($3, r.platform_service_id),
+  platform_deployment_id = coalesce($4, r.platform_deployment_id)
+where r.id = $1 and r.lease_token = $2 and r.deployment_status = 'deploying'`;
 
 /** $1 row, $2 token, $3 attempt, $4 what is written. One statement: the row, its attempt and what it replaces end together. */
 const SETTLE = `

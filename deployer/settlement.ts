@@ -13,6 +13,7 @@ export function settlementColumns(attempt: number, settlement: Settlement) {
       handed_back: "pending",
       retry: "pending",
       deferred: "pending",
+      throttled: "pending",
     }[settlement.outcome],
     delay_seconds: "delaySeconds" in settlement ? settlement.delaySeconds : null,
     error_class: failure?.class,
@@ -41,9 +42,10 @@ function settlementLine(attempt: number, settlement: Settlement): string {
     case "failed":
       return `attempt ${attempt}: failed (${settlement.failure.code}): ${settlement.failure.message}`;
     case "retry":
-    case "deferred": {
+    case "deferred":
+    case "throttled": {
       const { outcome, failure, delaySeconds } = settlement;
-      const what = outcome === "retry" ? "failed" : "deferred, which uses up no attempt";
+      const what = outcome === "retry" ? "failed" : `${outcome}, which uses up no attempt`;
       return `attempt ${attempt}: ${what} (${failure.code}): ${failure.message}; next try in ${
         delaySeconds.toFixed(1)
       } s`;

@@ -9,6 +9,15 @@ export interface DeployRequest {
   manifest: Manifest;
   /** Staged upload: the future code root. Belongs to the caller, who removes it. */
   directory: string;
+  /** What is known of it on the platform from earlier attempts and revisions. */
+  known: KnownIds;
+  /**
+   * Persists ids as soon as they are known, so that whoever takes over adopts what is there. Without ids it only asks
+   * whether the lease is still held: to be awaited before anything that changes the platform.
+   *
+   * @throws {PlatformError} when the lease is lost
+   */
+  remember(ids: Partial<KnownIds>): Promise<void>;
   /**
    * Resolves once Temporal shows this revision polling. To be awaited when the platform says that it runs, and before an
    * older revision is ended.
@@ -18,10 +27,17 @@ export interface DeployRequest {
   untilServing(signal: AbortSignal): Promise<void>;
 }
 
+/** The platform's own ids. */
+export interface KnownIds {
+  serviceId: string | undefined;
+  /** Of this registry row, not of an older revision. */
+  deploymentId: string | undefined;
+}
+
 /** What a platform knows of one OSP service. */
 export interface PlatformService {
   serviceSchema: string;
-  /** The platform's own id of it. */
+  /** The platform's own id of it; the schema where none is known. */
   id: string;
 }
 
@@ -50,12 +66,15 @@ export interface Platform {
  * - permanent: never; somebody must change something first
  * - transient: it may; uses up an attempt
  * - unavailable: a dependency is away; tried again without using up an attempt
+ * - throttled: the platform, or our budget for it, says to wait; the same, after `facts.retryAfterSeconds`
  */
-export type ErrorClass = "permanent" | "transient" | "unavailable";
+export type ErrorClass = "permanent" | "transient" | "unavailable" | "throttled";
 
 export interface FailureFacts {
   exitCode?: number | undefined;
   logTail?: string | undefined;
+  /** Only of what is throttled. */
+  retryAfterSeconds?: number | undefined;
 }
 
 /** A step of a deployment that failed, with what decides how it goes on. */

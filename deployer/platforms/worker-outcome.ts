@@ -41,6 +41,11 @@ export function workerLateError(timeoutSeconds: number, output: string, outputPl
   return new PlatformError("transient", "worker_not_ready", message, { logTail: output });
 }
 
+/** Whether the output ends with a worker's own last word. */
+export function tellsOfExit(output: string): boolean {
+  return lastExit(output) !== undefined;
+}
+
 /** A worker that was killed has no last word: that of the one before it, in the same output, does not count. */
 function lastExit(output: string): { code: number; problems: string[] } | undefined {
   const { code, problems } = lastEvent(output, ["worker.exit", "worker.starting"]) ?? {};

@@ -119,7 +119,7 @@ comment on column osp_metadata.deployment_attempts.step is 'How far it came: cla
 comment on column osp_metadata.deployment_attempts.started_at is 'When it began.';
 comment on column osp_metadata.deployment_attempts.ended_at is 'When it ended; null: it goes on.';
 comment on column osp_metadata.deployment_attempts.outcome is 'deployed, stopped, superseded, retry (another follows), failed; uncounted: deferred, throttled, abandoned (its deployer went away), handed_back (its deployer was told to stop).';
-comment on column osp_metadata.deployment_attempts.error_class is 'permanent, transient or unavailable; null: no error.';
+comment on column osp_metadata.deployment_attempts.error_class is 'permanent, transient, unavailable or throttled; null: no error.';
 comment on column osp_metadata.deployment_attempts.error_code is 'Short name of the error, for grouping.';
 comment on column osp_metadata.deployment_attempts.error_message is 'What failed, with which value, what to do.';
 comment on column osp_metadata.deployment_attempts.exit_code is 'Exit code of the worker or of the platform''s tool, where there was one.';
@@ -134,8 +134,12 @@ create table if not exists osp_metadata.platforms (
   instance uuid not null default gen_random_uuid(),
   paused_at timestamptz,
   pause_reason text,
+  paused_by text,
+  probed_at timestamptz,
   window_started_at timestamptz,
   window_requests integer not null default 0,
+  window_quota integer,
+  throttled_until timestamptz,
   supervisor text,
   supervised_at timestamptz,
   constraint platforms_pkey primary key (name),
@@ -146,8 +150,12 @@ comment on column osp_metadata.platforms.name is 'local or railway.';
 comment on column osp_metadata.platforms.instance is 'Marker (OSP_INSTANCE) on everything that this database''s deployers make there; nothing without it is touched.';
 comment on column osp_metadata.platforms.paused_at is 'Since when no deployer uses it; null: in use.';
 comment on column osp_metadata.platforms.pause_reason is 'Why it is paused and what to do.';
+comment on column osp_metadata.platforms.paused_by is 'Deployer that paused it and goes on by itself once the platform lets it in again; null: a person did, and ends it.';
+comment on column osp_metadata.platforms.probed_at is 'When a deployer last tried whether the pause can end.';
 comment on column osp_metadata.platforms.window_started_at is 'Begin of the hour that requests are counted in.';
 comment on column osp_metadata.platforms.window_requests is 'Requests to the platform since then.';
+comment on column osp_metadata.platforms.window_quota is 'Most requests that the deployers allow themselves in that hour; null: none was made yet.';
+comment on column osp_metadata.platforms.throttled_until is 'Until when the platform itself told us to wait; null: it never did.';
 comment on column osp_metadata.platforms.supervisor is 'Deployer that looks after the child processes of platform local: host and process.';
 comment on column osp_metadata.platforms.supervised_at is 'Since when.';
 

@@ -74,6 +74,8 @@ async function requestOf(revision: number, changes: Partial<DeployRequest> = {})
     deploymentId: `deployment-${revision}`,
     manifest,
     directory: upload,
+    known: { serviceId: undefined, deploymentId: undefined },
+    remember: () => Promise.resolve(),
     untilServing: () => Promise.resolve(),
     ...changes,
   };

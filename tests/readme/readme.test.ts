@@ -84,7 +84,7 @@ function variablesOf(file: string): Map<string, string | undefined> {
   const entries = schema.split(/^ {2}(?=[A-Z][A-Z0-9_]*:)/m).slice(1);
   return new Map(entries.map((entry) => {
     const found = matches(entry, /(?:default|port)\(([\w".]+)\)/g)[0];
-    return [entry.split(":")[0] ?? "", found?.replaceAll(/["_]/g, "")];
+    return [entry.split(":")[0] ?? "", found?.replaceAll(/"|(?<=\d)_(?=\d)/g, "")];
   }));
 }
 

@@ -20,6 +20,10 @@ export const workerRecordSchema = z.object({
 });
 export type WorkerRecord = z.infer<typeof workerRecordSchema>;
 
+export function workersDirectory(stateDirectory: string): string {
+  return join(stateDirectory, "workers");
+}
+
 /** The directory of this machine in which the workers of one database live. */
 export interface WorkerFiles {
   /** A worker's code root; holds its manifest. */

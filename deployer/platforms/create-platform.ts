@@ -1,0 +1,107 @@
+import type { Pool } from "pg";
+import type { Logger } from "pino";
+import { cacheDirectory } from "../../host/cache-directory.ts";
+import type { DeployerConfig } from "../config.ts";
+import { createPlatformState } from "../platform-state.ts";
+import { createLocalPlatform, type LocalPlatform } from "./local/local-platform.ts";
+import { workersDirectory } from "./local/worker-record.ts";
+import { findCli } from "./railway/cli-binary.ts";
+import { createRailwayCli } from "./railway/railway-cli.ts";
+import { createRailwayPlatform, type RailwayPlatform } from "./railway/railway-platform.ts";
+import { createRedact } from "./railway/redact.ts";
+
+/** The platform that the configuration names. `local` has one supervisor, on `railway` any number of deployers work. */
+export type ChosenPlatform = { kind: "local"; platform: LocalPlatform } | {
+  kind: "railway";
+  platform: RailwayPlatform;
+};
+
+/** @throws {Error} when the platform cannot be used as it is set up */
+export function createPlatform(
+  config: DeployerConfig,
+  instance: string,
+  pool: Pool,
+  environment: NodeJS.ProcessEnv,
+  log: Logger,
+): ChosenPlatform {
+  const inherited = (...names: string[]) => pick(environment, names);
+  if (config.railway !== undefined) {
+    return { kind: "railway", platform: createRailway(config, config.railway, instance, pool, inherited, log) };
+  }
+  const platform = createLocalPlatform({
+    directory: workersDirectory(config.OSP_STATE_DIR),
+    instance,
+    environment: { ...inherited("PATH", "HOME", "LANG", "TZ"), OSP_CACHE_DIR: cacheDirectory(environment) },
+    decisiveEnvironment: { ...inherited("NODE_EXTRA_CA_CERTS"), ...config.temporal },
+    deployTimeoutSeconds: config.OSP_DEPLOY_TIMEOUT_SECONDS,
+    drainSeconds: config.OSP_DRAIN_SECONDS,
+    log,
+  });
+  return { kind: "local", platform };
+}
+
+/** All that the CLI needs from its site; nothing else reaches it. */
+const proxies = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "NO_PROXY", "no_proxy"];
+const cliEnvironment = ["PATH", ...proxies, "SSL_CERT_FILE", "SSL_CERT_DIR"];
+
+function createRailway(
+  config: DeployerConfig,
+  railway: NonNullable<DeployerConfig["railway"]>,
+  instance: string,
+  pool: Pool,
+  inherited: (...names: string[]) => Record<string, string>,
+  log: Logger,
+): RailwayPlatform {
+  const variables = { ...config.temporal, ...railway.variables };
+  const cli = {
+    binary: findCli(config.RAILWAY_CLI_PATH, inherited("PATH")["PATH"] ?? ""),
+    token: railway.token,
+    environment: inherited(...cliEnvironment),
+    timeoutSeconds: config.OSP_RAILWAY_CALL_TIMEOUT_SECONDS,
+  };
+  return createRailwayPlatform({
+    cli: createRailwayCli({ ...cli, tokenKind: "RAILWAY_API_TOKEN" }),
+    projectTokenCli: createRailwayCli({ ...cli, tokenKind: "RAILWAY_TOKEN" }),
+    redact: createRedact([
+      railway.token,
+      ...secretsOf(variables, railway.variables),
+      ...passwordsOf(inherited(...proxies)),
+    ]),
+    state: createPlatformState(pool, { platform: "railway", owner: config.owner }),
+    project: railway.project,
+    environment: railway.environment,
+    allowsOtherEnvironments: config.OSP_RAILWAY_ALLOW_ENVIRONMENTS,
+    instance,
+    variables,
+    drainSeconds: config.OSP_DRAIN_SECONDS,
+    overlapSeconds: config.OSP_RAILWAY_OVERLAP_SECONDS,
+    healthcheckSeconds: config.OSP_RAILWAY_HEALTHCHECK_SECONDS,
+    replicas: config.OSP_RAILWAY_REPLICAS,
+    restartPolicy: config.OSP_RAILWAY_RESTART_POLICY,
+    restartRetries: config.OSP_RAILWAY_RESTART_RETRIES,
+    deployTimeoutSeconds: config.OSP_RAILWAY_DEPLOY_TIMEOUT_SECONDS,
+    settleSeconds: config.OSP_RAILWAY_SETTLE_SECONDS,
+    requestsPerHour: config.OSP_RAILWAY_REQUESTS_PER_HOUR,
+    pollSeconds: config.OSP_RAILWAY_POLL_SECONDS,
+    pollCapSeconds: config.OSP_RAILWAY_POLL_CAP_SECONDS,
+    probeSeconds: config.OSP_RAILWAY_PROBE_SECONDS,
+    log,
+  });
+}
+
+/** What the operator gives the workers is secret, whatever its name; of Temporal's variables, keys and certificates. */
+function secretsOf(all: Record<string, string>, own: Record<string, string>): string[] {
+  const named = Object.entries(all).filter(([name]) => /KEY|TOKEN|SECRET|PASSWORD|_DATA$|AUTHORIZATION/.test(name));
+  return [...Object.values(own), ...named.map(([, value]) => value)];
+}
+
+function passwordsOf(urls: Record<string, string>): string[] {
+  return Object.values(urls).flatMap((url) => (URL.canParse(url) ? [new URL(url).password] : []));
+}
+
+function pick(environment: NodeJS.ProcessEnv, names: string[]): Record<string, string> {
+  return Object.fromEntries(names.flatMap((name) => {
+    const value = environment[name];
+    return value === undefined ? [] : [[name, value]];
+  }));
+}

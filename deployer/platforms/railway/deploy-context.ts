@@ -1,0 +1,27 @@
+import type { ProgressReporter } from "../platform.ts";
+import type { ServiceSettings } from "./desired-service.ts";
+import type { RailwayApi } from "./railway-api.ts";
+import type { StatusPoller } from "./status-poller.ts";
+
+/** How Railway services are looked after. */
+export interface RailwaySettings extends ServiceSettings {
+  /** From the upload until a deployment must run. */
+  deployTimeoutSeconds: number;
+  /** How long the replicas of one that runs must stay up. */
+  settleSeconds: number;
+}
+
+/** What one deployment works with. */
+export interface DeployContext {
+  api: RailwayApi;
+  poller: StatusPoller;
+  settings: RailwaySettings;
+  report: ProgressReporter;
+}
+
+/** A deployment that was uploaded. */
+export interface Begun {
+  id: string;
+  /** Railway named it in answer to our upload. Else we found it where ours must be, and Temporal has to confirm it. */
+  isCertain: boolean;
+}

@@ -1,0 +1,50 @@
+// The packages of the worker's image: worker/image/package.json has what the worker imports, at the versions of
+// package.json, and worker/image/package-lock.json what that takes, at the versions of package-lock.json.
+// `node scripts/worker-image.ts` writes both anew; scripts/check-versions.ts checks them.
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { execa } from "execa";
+import { z } from "zod";
+
+const root = fileURLToPath(new URL("../", import.meta.url));
+const target = join(root, "worker", "image");
+
+/** What worker/ and the core import. */
+const packages = [
+  "@temporalio/activity",
+  "@temporalio/common",
+  "@temporalio/envconfig",
+  "@temporalio/worker",
+  "@temporalio/workflow",
+  "pino",
+  "zod",
+];
+
+const { version, dependencies } = z.object({ version: z.string(), dependencies: z.record(z.string(), z.string()) })
+  .parse(
+    JSON.parse(readFileSync(join(root, "package.json"), "utf8")),
+  );
+const manifest = {
+  name: "osp-worker",
+  version,
+  private: true,
+  type: "module",
+  dependencies: Object.fromEntries(packages.map((name) => [name, dependencies[name]])),
+};
+
+const directory = mkdtempSync(join(tmpdir(), "osp-worker-image-"));
+try {
+  writeFileSync(join(directory, "package.json"), `${JSON.stringify(manifest, undefined, 2)}\n`);
+  // npm keeps the versions of a lock file that it finds, and takes out of it what is not needed.
+  for (const name of ["package-lock.json", ".npmrc"]) {
+    writeFileSync(join(directory, name), readFileSync(join(root, name)));
+  }
+  await execa("npm", ["install", "--package-lock-only", "--ignore-scripts"], { cwd: directory, stdio: "inherit" });
+  for (const name of ["package.json", "package-lock.json"]) {
+    writeFileSync(join(target, name), readFileSync(join(directory, name)));
+  }
+} finally {
+  rmSync(directory, { recursive: true, force: true });
+}

@@ -35,6 +35,8 @@ export function failureOf(error: unknown): Failure {
   return { class: "transient", code: "unexpected", message: formatError(error), facts: {} };
 }
 
+const THROTTLE_SPREAD_SECONDS = 10;
+
 /**
  * What follows a failure.
  *
@@ -51,8 +53,9 @@ export function settleFailure(
 ): Settlement {
   const { retryAfterSeconds } = failure.facts;
   if (failure.class === "throttled" && retryAfterSeconds !== undefined) {
-    // Up to a fifth later, never earlier: what waits for the same moment must not come at once.
-    return { outcome: "throttled", failure, delaySeconds: retryAfterSeconds * (1 + 0.2 * random) };
+    // A little later, never earlier: what waits for the same moment must not come at once.
+    const spread = Math.min(THROTTLE_SPREAD_SECONDS, retryAfterSeconds * 0.2);
+    return { outcome: "throttled", failure, delaySeconds: retryAfterSeconds + spread * random };
   }
   if (failure.class === "unavailable" || failure.class === "throttled") {
     const delaySeconds = backoffSeconds(deferrals + 1, rules.deferSeconds, rules.deferCapSeconds, random);

@@ -44,3 +44,10 @@ test("a stop is tried for as long as it takes", () => {
     );
   }
 });
+
+test("what is throttled waits as long as it was told to, and a little longer", () => {
+  const throttled = { class: "throttled", code: "x", message: "m", facts: { retryAfterSeconds: 600 } } as const;
+  const state = { attempt: 3, deferrals: 0, mayFail: true };
+  expect(settleFailure(throttled, state, rules, 0)).toMatchObject({ outcome: "throttled", delaySeconds: 600 });
+  expect(settleFailure(throttled, state, rules, 1)).toMatchObject({ outcome: "throttled", delaySeconds: 610 });
+});

@@ -163,7 +163,10 @@ test.each<[string, Case, { id: string; isCertain: boolean } | undefined]>([
         ...desiredSettings(settings),
         ...{ serviceName: "s", activeDeployments: [], latestDeployment: deployment(status, latest) },
       },
-      variables: desiredVariables({ ...request, deploymentId: row }, settings, previous),
+      variables: {
+        ...desiredVariables({ ...request, deploymentId: row }, settings, previous),
+        RAILWAY_SERVICE_ID: "x",
+      },
     };
     const context = { settings: { ...settings, deployTimeoutSeconds: 1, settleSeconds: 1 } } as Parameters<
       typeof findBegun

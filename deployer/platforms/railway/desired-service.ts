@@ -86,8 +86,7 @@ export function differingSettings(
   return differing.length === 0 ? undefined : Object.fromEntries(differing);
 }
 
-/** Whether two sets of variables are the same. Pure. */
-export function isSame(one: Record<string, string | null>, other: Variables): boolean {
-  const names = Object.keys(other);
-  return names.length === Object.keys(one).length && names.every((name) => one[name] === other[name]);
+/** Whether a service has all these variables. Railway adds some of its own. Pure. */
+export function hasVariables(found: Record<string, string | null>, desired: Variables): boolean {
+  return Object.entries(desired).every(([name, value]) => found[name] === value);
 }

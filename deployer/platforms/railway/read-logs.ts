@@ -54,7 +54,13 @@ function lineOf({ message, attributes }: LogLine): string {
   return JSON.stringify({ ...(message === "" ? {} : { message }), ...Object.fromEntries(entries) });
 }
 
+/** Values are JSON, and those that are no texts may be JSON within a text. */
 function valueOf(text: string): unknown {
+  const value = parsed(text);
+  return typeof value === "string" ? parsed(value) : value;
+}
+
+function parsed(text: string): unknown {
   try {
     return JSON.parse(text);
   } catch {

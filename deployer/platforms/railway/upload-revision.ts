@@ -7,7 +7,7 @@ import {
   desiredSettings,
   desiredVariables,
   differingSettings,
-  isSame,
+  hasVariables,
   NOTHING_BEFORE,
   type ServiceSettings,
 } from "./desired-service.ts";
@@ -27,7 +27,7 @@ export function findBegun(
   const latest = found?.serviceInstance.latestDeployment;
   const previous = found?.variables["OSP_PREVIOUS_DEPLOYMENT"];
   if (!found || !latest || typeof previous !== "string" || !isAlive(latest)) return undefined;
-  if (!isSame(found.variables, desiredVariables(request, settings, previous))) return undefined;
+  if (!hasVariables(found.variables, desiredVariables(request, settings, previous))) return undefined;
   const { deploymentId } = request.known;
   if (latest.id === deploymentId) return { id: latest.id, isCertain: true };
   // The upload with these variables is known, and has been replaced; or none came after the one from before.
@@ -47,7 +47,8 @@ export async function uploadRevision(
   const previous = found?.serviceInstance.latestDeployment?.id ?? NOTHING_BEFORE;
   const variables = desiredVariables(request, settings, previous);
   await request.remember({});
-  if (found !== undefined && !isSame(found.variables, variables)) await api.setVariables(id, variables, signal);
+  // They differ in any case: each upload has another one before it.
+  if (found !== undefined) await api.setVariables(id, variables, signal);
   const desired = desiredSettings(settings);
   const differing = found === undefined ? desired : differingSettings(desired, found.serviceInstance);
   if (differing !== undefined) await api.setSettings(id, differing, signal);

@@ -154,7 +154,9 @@ function railwayOf(
     problems.push({ path: "RAILWAY_TOKEN", message: "is not used: a project token cannot make services" });
   }
   for (
-    const name of Object.keys(variables).filter((key) => key.startsWith("TEMPORAL_") && /_PATH$|_CONFIG_FILE$/.test(key))
+    const name of Object.keys(variables).filter((key) =>
+      key.startsWith("TEMPORAL_") && /_PATH$|_CONFIG_FILE$/.test(key)
+    )
   ) {
     const mend = name.endsWith("_PATH")
       ? `; give its text by ${name.replace(/_PATH$/, "_DATA")}`

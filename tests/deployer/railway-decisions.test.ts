@@ -147,13 +147,7 @@ test.each<[string, Case, { id: string; isCertain: boolean } | undefined]>([
   "which deployment an attempt goes on with: %s",
   (_, { known, previous, latest, status = "SUCCESS", row = "row" }: Case, expected) => {
     const request: DeployRequest = {
-      ...{
-        serviceSchema: "s",
-        revision: 2,
-        deploymentId: "row",
-        directory: "",
-        manifest: {} as DeployRequest["manifest"],
-      },
+      ...{ serviceSchema: "s", revision: 2, deploymentId: "row", directory: "", manifest },
       known: { serviceId: "svc", deploymentId: known },
       remember: () => Promise.resolve(),
       untilServing: () => Promise.resolve(),
@@ -168,10 +162,7 @@ test.each<[string, Case, { id: string; isCertain: boolean } | undefined]>([
         RAILWAY_SERVICE_ID: "x",
       },
     };
-    const context = { settings: { ...settings, deployTimeoutSeconds: 1, settleSeconds: 1 } } as Parameters<
-      typeof findBegun
-    >[2];
-    expect(findBegun(request, { id: "svc", found }, context)).toEqual(expected);
+    expect(findBegun(request, { id: "svc", found }, settings)).toEqual(expected);
   },
 );
 

@@ -99,6 +99,17 @@ export interface RailwayConfig {
   variables: Record<string, string>;
 }
 
+/** What `npm run railway:doctor` needs: no database. */
+const doctorSchema = z.object({
+  RAILWAY_CLI_PATH: environmentSchema.shape.RAILWAY_CLI_PATH,
+  RAILWAY_API_TOKEN: environmentSchema.shape.RAILWAY_API_TOKEN,
+  OSP_RAILWAY_PROJECT: environmentSchema.shape.OSP_RAILWAY_PROJECT,
+  OSP_RAILWAY_ENVIRONMENT: environmentSchema.shape.OSP_RAILWAY_ENVIRONMENT,
+  OSP_RAILWAY_ALLOW_ENVIRONMENTS: environmentSchema.shape.OSP_RAILWAY_ALLOW_ENVIRONMENTS,
+  OSP_RAILWAY_CALL_TIMEOUT_SECONDS: environmentSchema.shape.OSP_RAILWAY_CALL_TIMEOUT_SECONDS,
+});
+export type DoctorConfig = z.infer<typeof doctorSchema> & { railway: RailwayConfig };
+
 export type DeployerConfig = z.infer<typeof environmentSchema> & {
   /** Who we are in leases, attempts and logs: host and process. */
   owner: string;
@@ -123,7 +134,7 @@ export function parseConfig(environment: NodeJS.ProcessEnv): DeployerConfig {
     ...settings,
     owner: `${hostname()}:${process.pid}`,
     temporal: Object.fromEntries(temporal),
-    railway: railwayOf(settings, environmentGiven),
+    railway: settings.OSP_PLATFORM === "railway" ? railwayOf(settings, environmentGiven) : undefined,
   };
 }
 
@@ -132,22 +143,32 @@ export function parseStoppingConfig(environment: NodeJS.ProcessEnv): z.infer<typ
   return parse(stoppingSchema, environment);
 }
 
+/** @throws {Error} naming every bad variable at once */
+export function parseDoctorConfig(environment: NodeJS.ProcessEnv): DoctorConfig {
+  const settings = parse(doctorSchema, environment, "the doctor of Railway");
+  return { ...settings, railway: railwayOf(settings, given(environment)) };
+}
+
 function given(environment: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
   return Object.fromEntries(Object.entries(environment).filter(([, value]) => value?.trim()));
 }
 
-function parse<Schema extends z.ZodType>(schema: Schema, environment: NodeJS.ProcessEnv): z.infer<Schema> {
+function parse<Schema extends z.ZodType>(
+  schema: Schema,
+  environment: NodeJS.ProcessEnv,
+  program = "the deployer",
+): z.infer<Schema> {
   const parsed = schema.safeParse(given(environment));
   if (parsed.success) return parsed.data;
   // Without the values: an URL holds a password.
-  throw new Error(`Cannot start the deployer: ${formatProblems(problemsOf(parsed.error, undefined))}`);
+  throw new Error(`Cannot start ${program}: ${formatProblems(problemsOf(parsed.error, undefined))}`);
 }
 
+/** @throws {Error} naming every bad variable at once */
 function railwayOf(
-  settings: z.infer<typeof environmentSchema>,
+  settings: Partial<z.infer<typeof environmentSchema>>,
   variables: NodeJS.ProcessEnv,
-): RailwayConfig | undefined {
-  if (settings.OSP_PLATFORM !== "railway") return undefined;
+): RailwayConfig {
   const parsed = railwaySchema.safeParse(settings);
   const problems = parsed.success ? [] : problemsOf(parsed.error, undefined);
   if (settings.RAILWAY_API_TOKEN === undefined && variables["RAILWAY_TOKEN"] !== undefined) {
@@ -164,7 +185,7 @@ function railwayOf(
     problems.push({ path: name, message: `names a file of this machine, which no worker on Railway has${mend}` });
   }
   if (!parsed.success || problems.length > 0) {
-    throw new Error(`Cannot start the deployer on Railway: ${formatProblems(problems)}`);
+    throw new Error(`Cannot use Railway: ${formatProblems(problems)}`);
   }
   const { RAILWAY_API_TOKEN: token, OSP_RAILWAY_PROJECT: project, OSP_RAILWAY_ENVIRONMENT: environment } = parsed.data;
   return { token, project, environment, variables: settings.OSP_RAILWAY_VARIABLES ?? {} };

@@ -2,10 +2,11 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { z } from "zod";
 import { formatError, formatProblems, problemsOf } from "../supabase/functions/_shared/problems.ts";
-import { allOrFirstFailure, launchBesideSupabase, launchDeployer } from "./building.ts";
+import { allOrFirstFailure, launchBesideSupabase } from "./building.ts";
 import { REPOSITORY, StackError } from "./config.ts";
 import { configureDatabase, migrate } from "./database.ts";
 import type { Hosts } from "./stack.ts";
+import { launchDeployer } from "./stack-platform.ts";
 import { addressesOf, type StackAddresses } from "./stack-programs.ts";
 import { runSupabaseCli, type SupabaseCli } from "./supabase-cli.ts";
 
@@ -55,7 +56,7 @@ export function supabaseHosts(
           await configureDatabase(addresses.DB_URL, FUNCTIONS_URL_INSIDE, state.keys);
         }),
       ]);
-      await progress.step("Deployer", () => launchDeployer(addresses, building));
+      await launchDeployer(addresses, building);
       return addresses;
     },
   };

@@ -5,10 +5,10 @@ import type { DeployerConfig } from "../config.ts";
 import { createPlatformState } from "../platform-state.ts";
 import { createLocalPlatform, type LocalPlatform } from "./local/local-platform.ts";
 import { workersDirectory } from "./local/worker-record.ts";
-import { findCli } from "./railway/cli-binary.ts";
+import { cliSettings, pick, PROXIES } from "./railway/cli-settings.ts";
 import { createRailwayCli } from "./railway/railway-cli.ts";
 import { createRailwayPlatform, type RailwayPlatform } from "./railway/railway-platform.ts";
-import { createRedact } from "./railway/redact.ts";
+import { createRedact, passwordsOf } from "./railway/redact.ts";
 
 /** The platform that the configuration names. `local` has one supervisor, on `railway` any number of deployers work. */
 export type ChosenPlatform = { kind: "local"; platform: LocalPlatform } | {
@@ -24,15 +24,14 @@ export function createPlatform(
   environment: NodeJS.ProcessEnv,
   log: Logger,
 ): ChosenPlatform {
-  const inherited = (...names: string[]) => pick(environment, names);
   if (config.railway !== undefined) {
-    return { kind: "railway", platform: createRailway(config, config.railway, instance, pool, inherited, log) };
+    return { kind: "railway", platform: createRailway(config, config.railway, instance, pool, environment, log) };
   }
   const platform = createLocalPlatform({
     directory: workersDirectory(config.OSP_STATE_DIR),
     instance,
-    environment: { ...inherited("PATH", "HOME", "LANG", "TZ"), OSP_CACHE_DIR: cacheDirectory(environment) },
-    decisiveEnvironment: { ...inherited("NODE_EXTRA_CA_CERTS"), ...config.temporal },
+    environment: { ...pick(environment, ["PATH", "HOME", "LANG", "TZ"]), OSP_CACHE_DIR: cacheDirectory(environment) },
+    decisiveEnvironment: { ...pick(environment, ["NODE_EXTRA_CA_CERTS"]), ...config.temporal },
     deployTimeoutSeconds: config.OSP_DEPLOY_TIMEOUT_SECONDS,
     drainSeconds: config.OSP_DRAIN_SECONDS,
     log,
@@ -40,32 +39,24 @@ export function createPlatform(
   return { kind: "local", platform };
 }
 
-/** All that the CLI needs from its site; nothing else reaches it. */
-const proxies = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "NO_PROXY", "no_proxy"];
-const cliEnvironment = ["PATH", ...proxies, "SSL_CERT_FILE", "SSL_CERT_DIR"];
-
 function createRailway(
   config: DeployerConfig,
   railway: NonNullable<DeployerConfig["railway"]>,
   instance: string,
   pool: Pool,
-  inherited: (...names: string[]) => Record<string, string>,
+  environment: NodeJS.ProcessEnv,
   log: Logger,
 ): RailwayPlatform {
   const variables = { ...config.temporal, ...railway.variables };
-  const cli = {
-    binary: findCli(config.RAILWAY_CLI_PATH, inherited("PATH")["PATH"] ?? ""),
-    token: railway.token,
-    environment: inherited(...cliEnvironment),
-    timeoutSeconds: config.OSP_RAILWAY_CALL_TIMEOUT_SECONDS,
-  };
+  const timeoutSeconds = config.OSP_RAILWAY_CALL_TIMEOUT_SECONDS;
+  const cli = cliSettings({ path: config.RAILWAY_CLI_PATH, token: railway.token, timeoutSeconds }, environment);
   return createRailwayPlatform({
     cli: createRailwayCli({ ...cli, tokenKind: "RAILWAY_API_TOKEN" }),
     projectTokenCli: createRailwayCli({ ...cli, tokenKind: "RAILWAY_TOKEN" }),
     redact: createRedact([
       railway.token,
       ...secretsOf(variables, railway.variables),
-      ...passwordsOf(inherited(...proxies)),
+      ...passwordsOf(pick(environment, PROXIES)),
     ]),
     state: createPlatformState(pool, { platform: "railway", owner: config.owner }),
     project: railway.project,
@@ -93,15 +84,4 @@ function createRailway(
 function secretsOf(all: Record<string, string>, own: Record<string, string>): string[] {
   const named = Object.entries(all).filter(([name]) => /KEY|TOKEN|SECRET|PASSWORD|_DATA$|AUTHORIZATION/.test(name));
   return [...Object.values(own), ...named.map(([, value]) => value)];
-}
-
-function passwordsOf(urls: Record<string, string>): string[] {
-  return Object.values(urls).flatMap((url) => (URL.canParse(url) ? [new URL(url).password] : []));
-}
-
-function pick(environment: NodeJS.ProcessEnv, names: string[]): Record<string, string> {
-  return Object.fromEntries(names.flatMap((name) => {
-    const value = environment[name];
-    return value === undefined ? [] : [[name, value]];
-  }));
 }

@@ -39,7 +39,10 @@ export function deploy(
   { files, message }: { files: UploadedFile[]; message: string | null },
   launch: Launch,
 ): Deployment {
-  for (const older of instance.deployments.filter(isInFlight)) moveTo(world, older, "REMOVED");
+  for (const older of instance.deployments.filter(isInFlight)) {
+    moveTo(world, older, "REMOVED");
+    older.plan = [];
+  }
   const deployment: Deployment = {
     id: randomUUID(),
     projectId: world.services.get(instance.serviceId)?.projectId ?? "",

@@ -11,3 +11,8 @@ export function createRedact(secrets: Iterable<string>): Redact {
   const unique = [...new Set(forms)].toSorted((one, other) => other.length - one.length);
   return (text) => unique.reduce((rest, secret) => rest.replaceAll(secret, "***"), text);
 }
+
+/** Passwords of proxies, from variables that name them. */
+export function passwordsOf(variables: Record<string, string>): string[] {
+  return Object.values(variables).flatMap((url) => (URL.canParse(url) ? [new URL(url).password] : []));
+}

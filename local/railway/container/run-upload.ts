@@ -1,5 +1,5 @@
 import { mkdir } from "node:fs/promises";
-import { join } from "node:path";
+import { delimiter, dirname, join } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
 import { freePort } from "../../../host/free-port.ts";
 import { type DeploymentRunner, log, regionsOf, type TellStatus } from "../lifecycle.ts";
@@ -24,7 +24,8 @@ const DEFAULT_HEALTHCHECK_SECONDS = 300;
  * health check; FAILED or CRASHED, with its logs. What it does not prove: see `createImageBuilder`.
  */
 export function createUploadRunner(settings: ContainerSettings): DeploymentRunner {
-  const path = { PATH: settings.environment["PATH"] ?? "" };
+  // First of all the Node that we run on, which the image names.
+  const path = { PATH: `${dirname(process.execPath)}${delimiter}${settings.environment["PATH"] ?? ""}` };
   const { directory, signal } = settings;
   const builder = createImageBuilder({
     directory,

@@ -31,8 +31,7 @@ export function findCli(path: string | undefined, searchPath: string): string {
 
 function notFound(path: string | undefined): string {
   const install =
-    "install Railway CLI 5.71.0 (npm install -g @railway/cli@5.71.0, or cargo install railwayapp --version " +
-    "5.71.0 --locked)";
+    "install Railway CLI 5.41.2 or newer (npm install -g @railway/cli, or cargo install railwayapp --version 5.71.0 --locked)";
   return path === undefined
     ? `there is no railway on PATH: ${install}, or set RAILWAY_CLI_PATH to it`
     : `RAILWAY_CLI_PATH is ${path}, which is no executable file: correct it, or ${install}`;

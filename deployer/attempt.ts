@@ -3,9 +3,17 @@ import { canonicalJson, sha256Hex } from "../supabase/functions/_shared/canonica
 import { type Manifest, parseManifest } from "../supabase/functions/_shared/manifest.ts";
 import { formatError } from "../supabase/functions/_shared/problems.ts";
 import { type AbortCause, failureOf, type RetryRules, settleFailure, type Settlement } from "./outcome.ts";
-import { type KnownIds, type Platform, PlatformError, type PlatformService } from "./platforms/platform.ts";
+import {
+  type Idle,
+  type Lease,
+  type Platform,
+  PlatformError,
+  type PlatformIds,
+  type StopRequest,
+} from "./platforms/platform.ts";
 import type { Readiness } from "./readiness/readiness.ts";
 import { type Claim, type Registry, wantsStop } from "./registry.ts";
+import type { Scratch } from "./scratch.ts";
 import { stageUpload } from "./staging.ts";
 
 export interface AttemptDeps {
@@ -13,6 +21,9 @@ export interface AttemptDeps {
   platform: Platform;
   readiness: Readiness;
   rules: RetryRules;
+  scratch: Scratch;
+  /** What only waits is said to wait by it. */
+  idle: Idle;
   log: Logger;
 }
 
@@ -68,20 +79,22 @@ async function tryIt(claim: Claim, deps: AttemptDeps, signal: AbortSignal): Prom
 
 async function stop(claim: Claim, deps: AttemptDeps, signal: AbortSignal): Promise<Settlement> {
   const { platform } = deps;
-  const service: PlatformService = {
+  const request: StopRequest = {
     serviceSchema: claim.service_schema,
     id: claim.known_service_id ?? claim.service_schema,
+    lease: leaseOf(claim, deps),
+    idle: deps.idle,
   };
   const isDeleted = claim.source === "delete";
   await record(claim, deps, "stopping", `${isDeleted ? "removing" : "stopping"} its worker on ${platform.name}`);
-  await (isDeleted ? platform.remove(service, signal) : platform.stop(service, signal));
+  await (isDeleted ? platform.remove(request, signal) : platform.stop(request, signal));
   return { outcome: "stopped" };
 }
 
 async function deploy(claim: Claim, deps: AttemptDeps, signal: AbortSignal): Promise<Settlement> {
-  const { registry, platform } = deps;
+  const { registry, platform, readiness, scratch, idle } = deps;
   const manifest = await verifyManifest(claim);
-  const upload = await stageUpload(claim.manifest_path, manifest);
+  const upload = await stageUpload(claim.manifest_path, manifest, scratch);
   try {
     await record(claim, deps, "deploying", `attempt ${claim.attempt}: deploying on ${platform.name}`);
     let workerVersion: string | undefined;
@@ -90,12 +103,17 @@ async function deploy(claim: Claim, deps: AttemptDeps, signal: AbortSignal): Pro
       revision: claim.revision,
       deploymentId: claim.id,
       manifest,
-      directory: upload.directory,
+      directory: upload.path,
       known: {
         serviceId: claim.known_service_id ?? undefined,
         deploymentId: claim.known_deployment_id ?? undefined,
+        rejectedDeploymentIds: claim.rejected_deployment_ids,
+        hasServed: claim.has_served,
       },
-      remember: (ids: Partial<KnownIds>) => remember(claim, ids, deps),
+      lease: leaseOf(claim, deps),
+      idle,
+      remember: (ids: PlatformIds) => remember(claim, ids, deps),
+      untilTemporalAnswers: (asking: AbortSignal) => untilTemporalAnswers(readiness, asking),
       async untilServing(serving: AbortSignal) {
         workerVersion = await untilServing(claim, manifest, deps, serving);
       },
@@ -112,6 +130,12 @@ async function deploy(claim: Claim, deps: AttemptDeps, signal: AbortSignal): Pro
   } finally {
     await upload.remove();
   }
+}
+
+/** @throws {PlatformError} unavailable */
+async function untilTemporalAnswers(readiness: Readiness, signal: AbortSignal): Promise<void> {
+  const reason = await readiness.whatIsAway(signal);
+  if (reason !== undefined) throw new PlatformError("unavailable", "temporal_unreachable", reason);
 }
 
 /** The version of the worker that Temporal shows. @throws {PlatformError} when there is none in time */
@@ -146,8 +170,15 @@ function databaseError(error: unknown): PlatformError {
   return new PlatformError("unavailable", "database_unreachable", message, {}, { cause: error });
 }
 
+function leaseOf(claim: Claim, deps: AttemptDeps): Lease {
+  return {
+    confirm: () => remember(claim, {}, deps),
+    isOpen: () => deps.registry.isOpen(claim),
+  };
+}
+
 /** @throws {PlatformError} when the lease is lost: then the settlement writes nothing, whatever it says */
-async function remember(claim: Claim, ids: Partial<KnownIds>, { registry }: AttemptDeps): Promise<void> {
+async function remember(claim: Claim, ids: PlatformIds, { registry }: AttemptDeps): Promise<void> {
   const isHeld = await registry.remember(claim, ids).catch((error: unknown) => {
     throw databaseError(error);
   });

@@ -17,12 +17,14 @@ export interface DeployerSettings {
   shutdownSeconds: number;
 }
 
-export interface DeployerDeps extends AttemptDeps {
+export interface DeployerDeps extends Omit<AttemptDeps, "idle"> {
   wake: Wake;
   /** Undefined: nothing to ring from here. */
   doorbell: Doorbell | undefined;
   /** Undefined on platforms that any number of deployers may work on at once. */
   supervision: Supervision | undefined;
+  /** Whether the platform takes anything now. */
+  isPlatformOpen: () => boolean;
   settings: DeployerSettings;
 }
 
@@ -31,7 +33,8 @@ const LOSS_TICK_MS = 100;
 
 /** Claims and deploys until `signal` aborts; what is in hand is then settled, or handed back after the grace. */
 export async function runDeployer(deps: DeployerDeps, signal: AbortSignal): Promise<void> {
-  const hands = createHands(deps.settings.leaseSeconds);
+  const { concurrency, leaseSeconds } = deps.settings;
+  const hands = createHands({ concurrency, leaseSeconds, onFree: deps.wake.wake });
   const background = new AbortController();
   const beside = [
     renewLeases(hands, deps, background.signal),
@@ -51,15 +54,14 @@ export async function runDeployer(deps: DeployerDeps, signal: AbortSignal): Prom
 }
 
 async function claimAndDeploy(hands: Hands, deps: DeployerDeps, signal: AbortSignal): Promise<void> {
-  const { registry, wake, supervision, settings, log } = deps;
+  const { registry, wake, supervision, isPlatformOpen, settings, log } = deps;
   const complaint = createComplaint(log, "registry");
   while (!signal.aborted) {
-    const free = supervision === undefined || supervision.isHeld() ? settings.concurrency - hands.size : 0;
+    const free = isPlatformOpen() && (supervision === undefined || supervision.isHeld()) ? hands.free() : 0;
     const claimedAt = performance.now();
     const claims = free > 0 ? await complaint.about(registry.claim(free), []) : [];
     for (const claim of claims) {
-      const ended = hands.take(claim, claimedAt, (abort) => attempt(claim, deps, abort));
-      void ended.then(wake.wake);
+      void hands.take(claim, claimedAt, (abort, idle) => attempt(claim, { ...deps, idle }, abort));
     }
     // A full hand of claims: there may be more at once.
     if (claims.length < free || free === 0) await wake.wait(settings.pollSeconds * 1000, signal);

@@ -15,8 +15,9 @@ import { PreflightError } from "./platforms/railway/preflight.ts";
 import { platformReadiness } from "./readiness/readiness.ts";
 import { createTemporalReadiness } from "./readiness/temporal-readiness.ts";
 import { createRegistry, type Registry } from "./registry.ts";
-import { supervise, SupervisionRefusedError } from "./supervision.ts";
-import { removeLeftUploads } from "./staging.ts";
+import { supervise } from "./supervision.ts";
+import { StartError } from "./start-error.ts";
+import { createScratch, removeLeftScratch, type Scratch } from "./scratch.ts";
 import { createWake, listen, type Wake } from "./wake.ts";
 
 /** sysexits.h: the configuration is wrong, restarting does not help. */
@@ -47,11 +48,13 @@ async function main(arguments_: string[]): Promise<number> {
     renewTimeoutMs: (config.OSP_LEASE_SECONDS - config.OSP_RENEW_SECONDS) * 500,
   });
   const stop = untilToldToStop(log);
+  const scratch = createScratch();
   try {
     const instance = await instanceOf(registry, log, stop);
-    const chosen = createPlatform(config, instance, pool, process.env, log);
-    await run(config, registry, chosen, log, stop);
+    const chosen = createPlatform(config, instance, { pool, environment: process.env, scratch, log });
+    await run(config, registry, chosen, scratch, log, stop);
   } finally {
+    await scratch.close().catch(() => {});
     await pool.end();
   }
   log.info({ event: "deployer.stopped" });
@@ -62,11 +65,11 @@ async function run(
   config: DeployerConfig,
   registry: Registry,
   chosen: ChosenPlatform,
+  scratch: Scratch,
   log: Logger,
   stop: AbortSignal,
 ): Promise<void> {
   const { platform } = chosen;
-  if (chosen.kind === "railway") await chosen.platform.prepare(stop);
   const wake = createWake();
   const readiness = config.OSP_READINESS === "temporal"
     ? createTemporalReadiness(config.temporal, config.OSP_READINESS_TIMEOUT_SECONDS * 1000)
@@ -82,29 +85,33 @@ async function run(
     ? superviseLocal(chosen.platform, config, wake, log, beside.signal)
     : undefined;
   let refusal: Error | undefined;
-  const supervised = Promise.resolve(supervision?.ended).catch((error: unknown) => {
-    refusal = error instanceof Error ? error : new Error(formatError(error));
-    stopOrRefused.abort();
-  });
+  const orRefuse = (work: Promise<void>) =>
+    work.catch((error: unknown) => {
+      refusal = error instanceof Error ? error : new Error(formatError(error));
+      stopOrRefused.abort();
+    });
   const besides = [
-    supervised,
+    ...(supervision === undefined ? [] : [orRefuse(supervision.ended)]),
     chosen.kind === "local"
       ? chosen.platform.supervise(() => supervision?.isHeld() ?? false, beside.signal)
-      : chosen.platform.watch(beside.signal),
+      // Beside: what waits for the Edge Function is rung for, whatever keeps Railway from us.
+      : orRefuse(chosen.platform.prepare(stopOrRefused.signal).then(() => chosen.platform.watch(beside.signal))),
     listen(config.DATABASE_URL, wake.wake, stopOrRefused.signal),
   ];
   stopOrRefused.signal.addEventListener("abort", wake.wake, { once: true });
 
-  await removeLeftUploads();
+  await removeLeftScratch();
   log.info({ event: "deployer.started", platform: platform.name, rings: doorbell !== undefined });
   await runDeployer({
     registry,
     platform,
     readiness,
     rules: rulesOf(config),
+    scratch,
     wake,
     doorbell,
     supervision,
+    isPlatformOpen: chosen.kind === "local" ? () => true : chosen.platform.isOpen,
     settings: settingsOf(config),
     log,
   }, stopOrRefused.signal);
@@ -184,8 +191,5 @@ try {
 } catch (error) {
   const isOfRailway = error instanceof CliNotFoundError || error instanceof PreflightError;
   console.error(`${isOfRailway ? "Cannot start the deployer on Railway: " : ""}${formatError(error)}`);
-  process.exitCode = isOfRailway || error instanceof SupervisionRefusedError ||
-      (error instanceof Error && error.message.startsWith("Cannot start"))
-    ? EX_CONFIG
-    : 1;
+  process.exitCode = error instanceof StartError ? EX_CONFIG : 1;
 }

@@ -17,6 +17,10 @@ export const claimSchema = z.object({
   known_service_id: z.string().nullable(),
   /** On the platform, of this row. */
   known_deployment_id: z.string().nullable(),
+  /** On the platform, of this row: found unfit by earlier attempts. */
+  rejected_deployment_ids: z.array(z.string()),
+  /** Whether a revision of the service ever served on the platform. */
+  has_served: z.boolean(),
   lease_token: z.string(),
   /** A newer revision replaced it while nobody had it. */
   is_superseded: z.boolean(),
@@ -47,6 +51,8 @@ export interface Registry {
   report(claim: Claim, step: string, line: string): Promise<void>;
   /** Persists ids of the platform; what is left out stays. False: the lease was lost, nothing is written. */
   remember(claim: Claim, ids: { serviceId?: string | undefined; deploymentId?: string | undefined }): Promise<boolean>;
+  /** Whether it is still to come about: it waits or somebody deploys it, and no newer revision replaces it. */
+  isOpen(claim: Claim): Promise<boolean>;
   /** Ends an attempt. False: the lease was lost, nothing is written. */
   settle(claim: Claim, settlement: Settlement): Promise<boolean>;
   countWaitingIntents(olderThanSeconds: number): Promise<number>;
@@ -80,6 +86,7 @@ export function createRegistry(pool: Pool, settings: RegistrySettings): Registry
     async remember(claim, { serviceId, deploymentId }) {
       return (await pool.query(REMEMBER, [claim.id, claim.lease_token, serviceId, deploymentId])).rowCount === 1;
     },
+    isOpen: async (claim) => (await pool.query(IS_OPEN, [claim.id])).rowCount === 1,
     async settle(claim, settlement) {
       const parameters = [
         claim.id,
@@ -116,6 +123,9 @@ function isUniqueViolation(error: unknown): boolean {
   return error instanceof Error && "code" in error && error.code === "23505";
 }
 
+/** Of the requests that a platform allows in an hour, those that may be used before nothing new is begun. */
+const SHARE_TO_BEGIN = 0.8;
+
 /** $1 owner, $2 limit, $3 lease in seconds, $4 platform. Rows whose lease ran out are claimable like those that wait. */
 const CLAIM = `
 with candidates as (
@@ -133,7 +143,18 @@ with candidates as (
       )
       or (r.deployment_status = 'deploying' and r.lease_expires_at <= clock_timestamp())
     )
-    and not exists (select from osp_metadata.platforms as p where p.name = $4 and p.paused_at is not null)
+    and not exists (
+      select from osp_metadata.platforms as p
+      where p.name = $4 and (
+        p.paused_at is not null
+        or p.throttled_until > clock_timestamp()
+        -- The last of the hour's requests are for what is under way, and for stops.
+        or (
+          p.window_started_at > clock_timestamp() - interval '1 hour'
+          and p.window_requests >= p.window_quota * case when r.manifest is null then 1.0 else ${SHARE_TO_BEGIN} end
+        )
+      )
+    )
   order by r.created_at, r.id
   limit $2
   for update skip locked
@@ -177,6 +198,14 @@ select
     limit 1
   )) as known_service_id,
   c.platform_deployment_id as known_deployment_id,
+  array(
+    select a.rejected_deployment_id from osp_metadata.deployment_attempts as a
+    where a.deployment_id = c.id and a.rejected_deployment_id is not null
+  ) as rejected_deployment_ids,
+  exists (
+    select from osp_metadata.worker_registry as o
+    where o.service_schema = c.service_schema and o.platform = $4 and o.deployed_at is not null
+  ) as has_served,
   c.manifest is not null and c.stop_requested_at is not null as is_superseded,
   b.id::text as attempt_id, b.attempt,
   (
@@ -229,12 +258,18 @@ set
   platform_deployment_id = coalesce($4, r.platform_deployment_id)
 where r.id = $1 and r.lease_token = $2 and r.deployment_status = 'deploying'`;
 
+/** $1 row. */
+const IS_OPEN = `
+select from osp_metadata.worker_registry as r
+where r.id = $1 and r.deployment_status in ('pending', 'deploying') and (r.manifest is null or r.stop_requested_at is null)`;
+
 /** $1 row, $2 token, $3 attempt, $4 what is written. One statement: the row, its attempt and what it replaces end together. */
 const SETTLE = `
 with s as (
   select * from jsonb_to_record($4::jsonb) as s (
     outcome text, status text, delay_seconds double precision, error_class text, error_code text, error_message text,
-    exit_code integer, log_tail text, worker_version text, platform_service_id text, platform_deployment_id text, line text
+    exit_code integer, log_tail text, worker_version text, platform_service_id text, platform_deployment_id text, line text,
+    rejected_deployment_id text, has_replaced boolean
   )
 ), target as (
   select
@@ -280,7 +315,8 @@ with s as (
   update osp_metadata.deployment_attempts as a
   set
     ended_at = clock_timestamp(), outcome = s.outcome, error_class = s.error_class, error_code = s.error_code,
-    error_message = s.error_message, exit_code = s.exit_code, log_tail = right(s.log_tail, 16384)
+    error_message = s.error_message, exit_code = s.exit_code, log_tail = right(s.log_tail, 16384),
+    rejected_deployment_id = s.rejected_deployment_id
   from s, settled
   where a.id = $3::bigint and a.deployment_id = settled.id and a.ended_at is null
 ), older as (
@@ -292,7 +328,8 @@ with s as (
   from settled, s
   where
     r.service_schema = settled.service_schema and r.deployment_status = 'deployed' and r.revision < settled.revision
-    and s.outcome in ('deployed', 'stopped')
+    -- Or the platform had ended it for the sake of one that then failed.
+    and (s.outcome in ('deployed', 'stopped') or s.has_replaced)
 )
 -- Who waited for this service to be free may go on.
 select settled.id, pg_notify('worker_registry', '') from settled`;

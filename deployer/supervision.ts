@@ -5,6 +5,7 @@ import type { Client } from "pg";
 import { z } from "zod";
 import { formatError } from "../supabase/functions/_shared/problems.ts";
 import { openConnection, within } from "./connection.ts";
+import { StartError } from "./start-error.ts";
 
 /** The right to look after child processes: one deployer per database has it, the others stand by. */
 export interface Supervision {
@@ -29,7 +30,7 @@ const ANSWER_TIMEOUT_MS = 5000;
 const SIGHTINGS = 3;
 
 /** This deployer must not run at all: what it would do needs a right that it cannot have. */
-export class SupervisionRefusedError extends Error {
+class SupervisionRefusedError extends StartError {
   override readonly name = "SupervisionRefusedError";
 }
 

@@ -2,6 +2,7 @@ import type { Pool } from "pg";
 import type { Logger } from "pino";
 import { cacheDirectory } from "../../host/cache-directory.ts";
 import type { DeployerConfig } from "../config.ts";
+import type { Scratch } from "../scratch.ts";
 import { createPlatformState } from "../platform-state.ts";
 import { createLocalPlatform, type LocalPlatform } from "./local/local-platform.ts";
 import { workersDirectory } from "./local/worker-record.ts";
@@ -16,16 +17,24 @@ export type ChosenPlatform = { kind: "local"; platform: LocalPlatform } | {
   platform: RailwayPlatform;
 };
 
-/** @throws {Error} when the platform cannot be used as it is set up */
+/** What a platform works with besides its settings. */
+export interface Site {
+  pool: Pool;
+  /** Of the deployer's process. */
+  environment: NodeJS.ProcessEnv;
+  scratch: Scratch;
+  log: Logger;
+}
+
+/** @throws {StartError} when the platform cannot be used as it is set up */
 export function createPlatform(
   config: DeployerConfig,
   instance: string,
-  pool: Pool,
-  environment: NodeJS.ProcessEnv,
-  log: Logger,
+  site: Site,
 ): ChosenPlatform {
+  const { environment, log } = site;
   if (config.railway !== undefined) {
-    return { kind: "railway", platform: createRailway(config, config.railway, instance, pool, environment, log) };
+    return { kind: "railway", platform: createRailway(config, config.railway, instance, site) };
   }
   const platform = createLocalPlatform({
     directory: workersDirectory(config.OSP_STATE_DIR),
@@ -43,13 +52,12 @@ function createRailway(
   config: DeployerConfig,
   railway: NonNullable<DeployerConfig["railway"]>,
   instance: string,
-  pool: Pool,
-  environment: NodeJS.ProcessEnv,
-  log: Logger,
+  { pool, environment, scratch, log }: Site,
 ): RailwayPlatform {
   const variables = { ...config.temporal, ...railway.variables };
   const timeoutSeconds = config.OSP_RAILWAY_CALL_TIMEOUT_SECONDS;
-  const cli = cliSettings({ path: config.RAILWAY_CLI_PATH, token: railway.token, timeoutSeconds }, environment);
+  const { RAILWAY_CLI_PATH: path, OSP_CONCURRENCY: concurrency } = config;
+  const cli = cliSettings({ path, token: railway.token, timeoutSeconds, concurrency, scratch }, environment);
   return createRailwayPlatform({
     cli: createRailwayCli({ ...cli, tokenKind: "RAILWAY_API_TOKEN" }),
     projectTokenCli: createRailwayCli({ ...cli, tokenKind: "RAILWAY_TOKEN" }),
@@ -58,6 +66,7 @@ function createRailway(
       ...secretsOf(variables, railway.variables),
       ...passwordsOf(pick(environment, PROXIES)),
     ]),
+    scratch,
     state: createPlatformState(pool, { platform: "railway", owner: config.owner }),
     project: railway.project,
     environment: railway.environment,
@@ -72,7 +81,8 @@ function createRailway(
     restartRetries: config.OSP_RAILWAY_RESTART_RETRIES,
     deployTimeoutSeconds: config.OSP_RAILWAY_DEPLOY_TIMEOUT_SECONDS,
     settleSeconds: config.OSP_RAILWAY_SETTLE_SECONDS,
-    requestsPerHour: config.OSP_RAILWAY_REQUESTS_PER_HOUR,
+    perHour: config.OSP_RAILWAY_REQUESTS_PER_HOUR,
+    perSecond: config.OSP_RAILWAY_REQUESTS_PER_SECOND,
     pollSeconds: config.OSP_RAILWAY_POLL_SECONDS,
     pollCapSeconds: config.OSP_RAILWAY_POLL_CAP_SECONDS,
     probeSeconds: config.OSP_RAILWAY_PROBE_SECONDS,

@@ -4,6 +4,7 @@ import { loadClientConnectConfig } from "@temporalio/envconfig";
 import { workflowsByTaskQueue } from "../../supabase/functions/_shared/manifest.ts";
 import { formatError } from "../../supabase/functions/_shared/problems.ts";
 import { parseWorkerIdentity } from "../../supabase/functions/_shared/worker-identity.ts";
+import { StartError } from "../start-error.ts";
 import type { Deployment, Readiness } from "./readiness.ts";
 
 /**
@@ -24,7 +25,7 @@ const TASK_TYPES = [["workflow", 1], ["activity", 2]] as const;
  * tasks and for activity tasks.
  *
  * @param environment Temporal's variables, as the workers have them
- * @throws {Error} when they cannot be used
+ * @throws {StartError} when they cannot be used
  */
 export function createTemporalReadiness(
   environment: Record<string, string>,
@@ -46,9 +47,7 @@ export function createTemporalReadiness(
           if (missing.length === 0) return { ready: true, workerVersion: answers[0]?.version };
           reason = `after ${timeoutMs / 1000} s ${missing.join(", ")}`;
         } catch (error) {
-          reason = `Temporal at ${connectionOptions.address ?? "localhost:7233"} does not answer: ${
-            formatError(error)
-          }`;
+          reason = away(connectionOptions.address, error);
           isUnavailable = true;
         }
         signal.throwIfAborted();
@@ -56,8 +55,22 @@ export function createTemporalReadiness(
         await pause(POLL_MS, undefined, { signal });
       }
     },
+    async whatIsAway(signal) {
+      const ask = () => connection.workflowService.describeNamespace({ namespace });
+      try {
+        await connection.withDeadline(Date.now() + CALL_TIMEOUT_MS, ask);
+        return undefined;
+      } catch (error) {
+        signal.throwIfAborted();
+        return away(connectionOptions.address, error);
+      }
+    },
     close: () => connection.close(),
   };
+}
+
+function away(address: string | undefined, error: unknown): string {
+  return `Temporal at ${address ?? "localhost:7233"} does not answer: ${formatError(error)}`;
 }
 
 function readConnection(environment: Record<string, string>) {
@@ -67,7 +80,7 @@ function readConnection(environment: Record<string, string>) {
       disableFile: environment["TEMPORAL_CONFIG_FILE"] === undefined,
     });
   } catch (error) {
-    throw new Error(`Cannot start the deployer: Temporal's settings: ${formatError(error)}`, { cause: error });
+    throw new StartError(`Cannot start the deployer: Temporal's settings: ${formatError(error)}`, { cause: error });
   }
 }
 

@@ -22,6 +22,7 @@ import type { WorkerSettings } from "../../deployer/platforms/local/workers.ts";
 import type { DeployRequest } from "../../deployer/platforms/platform.ts";
 import { buildManifest } from "../../supabase/functions/_shared/build-manifest.ts";
 import { cacheDirectory } from "../../host/cache-directory.ts";
+import { requestDefaults, stopRequest } from "../support/deploy-request.ts";
 import { eventually } from "../support/services.ts";
 import { startTemporalServer, type TemporalServer } from "../support/temporal-server.ts";
 
@@ -74,9 +75,7 @@ async function requestOf(revision: number, changes: Partial<DeployRequest> = {})
     deploymentId: `deployment-${revision}`,
     manifest,
     directory: upload,
-    known: { serviceId: undefined, deploymentId: undefined },
-    remember: () => Promise.resolve(),
-    untilServing: () => Promise.resolve(),
+    ...requestDefaults(),
     ...changes,
   };
 }
@@ -141,10 +140,10 @@ test("a stop whose lease is lost says so at once, and the workers of others are 
   await deploy(platform, 1);
   const stop = new AbortController();
   stop.abort("lease_lost");
-  await expect(platform.stop({ serviceSchema: SERVICE, id: SERVICE }, stop.signal)).rejects.toBe("lease_lost");
+  await expect(platform.stop(stopRequest(SERVICE), stop.signal)).rejects.toBe("lease_lost");
   expect(pids()).toHaveLength(1);
-  await platform.stop({ serviceSchema: "another_service", id: "another_service" }, never);
-  await platform.remove({ serviceSchema: SERVICE, id: SERVICE }, never);
+  await platform.stop(stopRequest("another_service"), never);
+  await platform.remove(stopRequest(SERVICE), never);
   expect(pids()).toEqual([]);
 });
 
@@ -152,7 +151,7 @@ test("stops at the same time end a worker once, in order", async () => {
   const platform = platformOf();
   await deploy(platform, 1);
   const log = join(directory, SERVICE, "1.log");
-  const service = { serviceSchema: SERVICE, id: SERVICE };
+  const service = stopRequest(SERVICE);
   await Promise.all([platform.stop(service, never), platform.remove(service, never), platform.stop(service, never)]);
   expect(logTail(log).match(/"event":"worker.exit","code":0/g)).toHaveLength(1);
 });

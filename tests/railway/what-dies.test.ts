@@ -2,6 +2,7 @@ import { afterEach, beforeEach, expect, inject, test } from "vitest";
 import { type FakeRailway, startFakeRailway } from "../../local/railway/fake-railway.ts";
 import { useDatabase } from "../support/database.ts";
 import { createRailwayMachine, onRailway, type RailwayMachine, wrapCli } from "../support/railway/deployers.ts";
+import { resetDatabase } from "../support/railway/reset.ts";
 import { eventually } from "../support/services.ts";
 
 const database = useDatabase();
@@ -10,9 +11,7 @@ let fake: FakeRailway;
 let machine: RailwayMachine;
 
 beforeEach(async () => {
-  await database.rows(`delete from osp.services`);
-  await database.rows(`delete from osp_metadata.worker_registry`);
-  await database.rows(`delete from osp_metadata.service_intents`);
+  await resetDatabase(database);
   fake = await startFakeRailway({ cliSchema: inject("railwaySchema") ?? undefined });
   machine = createRailwayMachine(database, cli, fake);
 });

@@ -43,7 +43,7 @@ export function registryOf(database: TestDatabase, schema: string): Promise<Regi
 export async function eventually<Answer>(
   ask: () => Promise<Answer>,
   satisfies: (answer: Answer) => boolean,
-  timeoutMs = 30_000,
+  timeoutMs = 90_000,
 ): Promise<Answer> {
   const deadline = Date.now() + timeoutMs;
   for (;;) {

@@ -2,6 +2,7 @@ import { readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import { stageImage } from "../../deployer/platforms/railway/worker-image.ts";
+import { createScratch } from "../../deployer/scratch.ts";
 import type { Deployment } from "../../local/railway/world.ts";
 import { uploadDirectory } from "../support/railway/upload-directory.ts";
 import { type RunningRailway, startRunningRailway, written } from "../support/railway/runner.ts";
@@ -11,6 +12,7 @@ import { manifestOf } from "./support/manifests.ts";
 
 let temporal: TemporalServer;
 let railway: RunningRailway;
+const scratch = createScratch();
 beforeAll(async () => {
   temporal = await startTemporalServer();
   railway = await startRunningRailway();
@@ -18,6 +20,7 @@ beforeAll(async () => {
 afterAll(async () => {
   await railway.stop();
   await temporal.stop();
+  await scratch.close();
 });
 
 const manifest = (options: object = { activity_endpoint: "http://127.0.0.1:9" }) =>
@@ -25,9 +28,9 @@ const manifest = (options: object = { activity_endpoint: "http://127.0.0.1:9" })
 
 /** What the deployer uploads for a code root with these files. */
 async function staged(files: Record<string, string>): Promise<string> {
-  const image = await stageImage(uploadDirectory(files));
+  const image = await stageImage(uploadDirectory(files), scratch);
   onTestFinished(image.remove);
-  return image.directory;
+  return image.path;
 }
 
 /** Its container is set up as the deployer does it: `MANIFEST_PATH` says all about what to run. */

@@ -1,7 +1,7 @@
 import { endProcess } from "../../../host/process-identity.ts";
 import { formatError } from "../../../supabase/functions/_shared/problems.ts";
 import type { AbortCause } from "../../outcome.ts";
-import { type Platform, PlatformError } from "../platform.ts";
+import { type Platform, PlatformError, type StopRequest } from "../platform.ts";
 import { createRestarts } from "./restarts.ts";
 import { findWorkers } from "./strays.ts";
 import type { WorkerRecord } from "./worker-record.ts";
@@ -19,8 +19,9 @@ const STRAY_GRACE_MS = 10_000;
 /** Workers as detached child processes of this machine. */
 export function createLocalPlatform(settings: WorkerSettings): LocalPlatform {
   const workers = new Workers(settings);
-  const endService = async (serviceSchema: string, signal: AbortSignal) => {
+  const endService = async ({ serviceSchema, lease }: StopRequest, signal: AbortSignal) => {
     signal.throwIfAborted();
+    await lease.confirm();
     const ended = Promise.all(workers.ofService(serviceSchema).map((record) => workers.end(record)));
     await unlessAborted(ended, signal);
   };
@@ -46,8 +47,8 @@ export function createLocalPlatform(settings: WorkerSettings): LocalPlatform {
       workers.drain(others()); // only now: the older revision has served until here
       return { serviceId: request.serviceSchema, deploymentId: String(candidate.process?.pid) };
     },
-    stop: ({ serviceSchema }, signal) => endService(serviceSchema, signal),
-    remove: ({ serviceSchema }, signal) => endService(serviceSchema, signal), // an ended worker leaves only its output
+    stop: endService,
+    remove: endService, // an ended worker leaves only its output
     list: () => {
       const services = new Set(workers.all().map((record) => record.service_schema));
       return Promise.resolve(Array.from(services, (name) => ({ serviceSchema: name, id: name })));

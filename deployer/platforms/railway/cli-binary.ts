@@ -1,8 +1,9 @@
 import { accessSync, constants, realpathSync, statSync } from "node:fs";
 import { basename, delimiter, join } from "node:path";
+import { StartError } from "../../start-error.ts";
 
 /** No usable CLI is there; the message says what to do. */
-export class CliNotFoundError extends Error {
+export class CliNotFoundError extends StartError {
   override readonly name = "CliNotFoundError";
 }
 

@@ -1,3 +1,4 @@
+import type { Scratch } from "../../scratch.ts";
 import { findCli } from "./cli-binary.ts";
 import type { CliSettings } from "./railway-cli.ts";
 
@@ -11,6 +12,9 @@ export interface CliChoice {
   path: string | undefined;
   token: string;
   timeoutSeconds: number;
+  /** Calls at once. */
+  concurrency: number;
+  scratch: Scratch;
 }
 
 /**
@@ -19,14 +23,13 @@ export interface CliChoice {
  * @throws {CliNotFoundError}
  */
 export function cliSettings(
-  { path, token, timeoutSeconds }: CliChoice,
+  { path, ...choice }: CliChoice,
   environment: NodeJS.ProcessEnv,
 ): Omit<CliSettings, "tokenKind"> {
   return {
+    ...choice,
     binary: findCli(path, environment["PATH"] ?? ""),
-    token,
     environment: pick(environment, INHERITED),
-    timeoutSeconds,
   };
 }
 

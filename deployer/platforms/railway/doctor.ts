@@ -192,7 +192,7 @@ async function* examineDeployments(
   yield await judged("removed deployments", async () => {
     const removed = deployments.find(({ status }) => status === "REMOVED");
     if (removed === undefined) return { verdict: "open", said: "none was removed yet" };
-    const found = (await api.deployments([removed.id], signal)).get(removed.id);
+    const found = (await api.deployments([removed.id], signal)).found.get(removed.id);
     return found === undefined
       ? { verdict: "open", said: "Railway forgets them; the deployer takes that for removed" }
       : { verdict: "ok", said: `can still be asked for: ${found.status}` };

@@ -409,6 +409,7 @@ export type Database = {
         }[];
       };
       "count_waiting_intents": { Args: { "older_than_seconds"?: number }; Returns: number };
+      "cut_text": { Args: { "most_bytes": number; "whole": string }; Returns: string };
       "enqueue_deployments": {
         Args: { "deployments": Json };
         Returns: {

@@ -67,6 +67,13 @@ export type Database = {
         }[];
       };
       "refuse_service": { Args: { "given": string; "path": string; "rule": string }; Returns: undefined };
+      "rollback": {
+        Args: { "schema": string; "to_revision": number };
+        Returns: {
+          "deployment_id": string;
+          "revision": number;
+        }[];
+      };
     };
     Enums: {
       [_ in never]: never;
@@ -205,6 +212,7 @@ export type Database = {
           "requested_at": string;
           "requested_by": string;
           "revision": number;
+          "rolled_back_to": number | null;
           "service_schema": string;
           "source": string;
           "wanted": string;
@@ -221,6 +229,7 @@ export type Database = {
           "requested_at"?: string;
           "requested_by": string;
           "revision": number;
+          "rolled_back_to"?: number | null;
           "service_schema": string;
           "source": string;
           "wanted": string;
@@ -236,6 +245,7 @@ export type Database = {
           "requested_at"?: string;
           "requested_by"?: string;
           "revision"?: number;
+          "rolled_back_to"?: number | null;
           "service_schema"?: string;
           "source"?: string;
           "wanted"?: string;
@@ -262,9 +272,11 @@ export type Database = {
           "platform": string | null;
           "platform_deployment_id": string | null;
           "platform_service_id": string | null;
+          "requested_at": string | null;
           "requested_by": string | null;
           "retry_count": number | null;
           "revision": number;
+          "rolled_back_to": number | null;
           "service_id": string | null;
           "service_schema": string;
           "source": string;
@@ -295,9 +307,11 @@ export type Database = {
           "platform"?: string | null;
           "platform_deployment_id"?: string | null;
           "platform_service_id"?: string | null;
+          "requested_at"?: string | null;
           "requested_by"?: string | null;
           "retry_count"?: number | null;
           "revision": number;
+          "rolled_back_to"?: number | null;
           "service_id"?: string | null;
           "service_schema": string;
           "source": string;
@@ -327,9 +341,11 @@ export type Database = {
           "platform"?: string | null;
           "platform_deployment_id"?: string | null;
           "platform_service_id"?: string | null;
+          "requested_at"?: string | null;
           "requested_by"?: string | null;
           "retry_count"?: number | null;
           "revision"?: number;
+          "rolled_back_to"?: number | null;
           "service_id"?: string | null;
           "service_schema"?: string;
           "source"?: string;
@@ -348,15 +364,22 @@ export type Database = {
         Row: {
           "attempts": number | null;
           "created_at": string;
+          "deployed_at": string | null;
+          "deployers": (string)[] | null;
           "deploying_took": string | null;
           "deployment_id": string;
           "deployment_status": string;
+          "ended_at": string | null;
+          "enqueuing_took": string | null;
           "error_code": string | null;
           "error_message": string | null;
+          "requested_at": string | null;
           "requested_by": string | null;
           "revision": number;
+          "rolled_back_to": number | null;
           "service_schema": string;
           "source": string;
+          "started_at": string | null;
           "total_took": string | null;
           "waited": string | null;
         };
@@ -375,6 +398,7 @@ export type Database = {
           "requested_at": string;
           "requested_by": string;
           "retry_count": number | null;
+          "rolled_back_to": number | null;
           "running_revision": number | null;
           "service_name": string | null;
           "service_schema": string;
@@ -399,8 +423,10 @@ export type Database = {
           "lease_token": string;
           "manifest": Json;
           "manifest_sha256": string;
+          "requested_at": string;
           "requested_by": string;
           "revision": number;
+          "rolled_back_to": number;
           "service_schema": string;
           "source": string;
           "spec": Json;
@@ -419,6 +445,7 @@ export type Database = {
           "service_schema": string;
         }[];
       };
+      "explain_rollback_refusal": { Args: { "schema_name": string; "to_revision": number }; Returns: string };
       "fail_exhausted_intents": { Args: Record<PropertyKey, never>; Returns: undefined };
       "find_differences": {
         Args: Record<PropertyKey, never>;
@@ -429,6 +456,7 @@ export type Database = {
         }[];
       };
       "hash_spec": { Args: { "options": Json; "service_name": string; "workflows": Json }; Returns: string };
+      "list_rollback_targets": { Args: { "most"?: number; "schema_name": string }; Returns: string };
       "lock_services": { Args: Record<PropertyKey, never>; Returns: undefined };
       "reconcile": { Args: Record<PropertyKey, never>; Returns: number };
       "record_intents": {
@@ -447,8 +475,10 @@ export type Database = {
         Returns: {
           "deployment_id": string;
           "lease_token": string;
+          "requested_at": string;
           "requested_by": string;
           "revision": number;
+          "rolled_back_to": number;
           "service_schema": string;
           "source": string;
           "spec": Json;

@@ -6,6 +6,9 @@ export const intentSchema = z.object({
   revision: z.int(),
   wanted: z.enum(["run", "stop"]),
   source: z.string(),
+  /** Revision whose spec a rollback brought back; null: it is no rollback. */
+  rolled_back_to: z.int().nullable(),
+  requested_at: z.string(),
   requested_by: z.string(),
   deployment_id: z.string(),
   /** The right to enqueue it; the same for all of one taking. */

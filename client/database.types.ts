@@ -200,6 +200,62 @@ export type Database = {
         };
         Relationships: [];
       };
+      "pruned_objects": {
+        Row: {
+          "last_error": string | null;
+          "last_error_at": string | null;
+          "lease_expires_at": string | null;
+          "lease_token": string | null;
+          "path": string;
+          "revision": number | null;
+          "service_schema": string;
+          "waits_since": string;
+        };
+        ComputedFields: never;
+        Insert: {
+          "last_error"?: string | null;
+          "last_error_at"?: string | null;
+          "lease_expires_at"?: string | null;
+          "lease_token"?: string | null;
+          "path": string;
+          "revision"?: number | null;
+          "service_schema": string;
+          "waits_since"?: string;
+        };
+        Update: {
+          "last_error"?: string | null;
+          "last_error_at"?: string | null;
+          "lease_expires_at"?: string | null;
+          "lease_token"?: string | null;
+          "path"?: string;
+          "revision"?: number | null;
+          "service_schema"?: string;
+          "waits_since"?: string;
+        };
+        Relationships: [];
+      };
+      "retention": {
+        Row: {
+          "is_only_row": boolean;
+          "keep_days": number | null;
+          "keep_revisions": number;
+          "pruned_through": string;
+        };
+        ComputedFields: never;
+        Insert: {
+          "is_only_row"?: boolean;
+          "keep_days"?: number | null;
+          "keep_revisions"?: number;
+          "pruned_through"?: string;
+        };
+        Update: {
+          "is_only_row"?: boolean;
+          "keep_days"?: number | null;
+          "keep_revisions"?: number;
+          "pruned_through"?: string;
+        };
+        Relationships: [];
+      };
       "service_intents": {
         Row: {
           "attempts": number;
@@ -434,6 +490,7 @@ export type Database = {
           "wanted": string;
         }[];
       };
+      "count_pruned_objects": { Args: Record<PropertyKey, never>; Returns: number };
       "count_waiting_intents": { Args: { "older_than_seconds"?: number }; Returns: number };
       "cut_text": { Args: { "most_bytes": number; "whole": string }; Returns: string };
       "enqueue_deployments": {
@@ -455,9 +512,22 @@ export type Database = {
           "wanted": string;
         }[];
       };
+      "find_prunable": {
+        Args: { "after_schema": string; "most": number; "services": number };
+        Returns: {
+          "deployment_id": string;
+          "service_schema": string;
+        }[];
+      };
+      "forget_pruned_objects": {
+        Args: { "lease_token": string; "paths": (string)[]; "reason"?: string };
+        Returns: number;
+      };
       "hash_spec": { Args: { "options": Json; "service_name": string; "workflows": Json }; Returns: string };
+      "is_known_service": { Args: { "schema_name": string }; Returns: boolean };
       "list_rollback_targets": { Args: { "most"?: number; "schema_name": string }; Returns: string };
       "lock_services": { Args: Record<PropertyKey, never>; Returns: undefined };
+      "prune": { Args: { "batch_size"?: number }; Returns: number };
       "reconcile": { Args: Record<PropertyKey, never>; Returns: number };
       "record_intents": {
         Args: { "schemas": (string)[]; "sources": (string)[]; "wants": (string)[] };
@@ -484,6 +554,13 @@ export type Database = {
           "spec": Json;
           "spec_hash": string;
           "wanted": string;
+        }[];
+      };
+      "take_pruned_objects": {
+        Args: { "batch_size"?: number; "lease_seconds"?: number };
+        Returns: {
+          "lease_token": string;
+          "path": string;
         }[];
       };
     };

@@ -243,3 +243,13 @@ comment on function osp_metadata.fail_exhausted_intents is 'An intent that ended
 
 revoke all on function osp_metadata.take_intents, osp_metadata.as_deployments from public, anon, authenticated;
 grant execute on function osp_metadata.take_intents to service_role;
+
+-- Stops that ended as failed before this: their workers still run.
+do $$
+begin
+  perform osp_metadata.record_intents(array_agg(i.service_schema), array_agg(i.wanted), array_agg(i.source))
+  from osp_metadata.service_intents as i
+  inner join osp_metadata.worker_registry as r on r.service_schema = i.service_schema and r.revision = i.revision
+  where i.wanted = 'stop' and i.revision = i.enqueued_revision and r.deployment_status = 'failed';
+end;
+$$;

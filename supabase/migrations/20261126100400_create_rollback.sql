@@ -29,6 +29,19 @@ as $$
 $$;
 comment on function osp_metadata.list_rollback_targets is 'Revisions that osp.rollback can bring back, newest first, for its error messages.';
 
+create or replace function osp_metadata.is_known_service(schema_name text)
+returns boolean
+language sql
+stable
+security invoker  -- called by osp.rollback alone, as the owner
+set search_path = ''
+as $$
+  select
+    exists (select from osp_metadata.service_intents as i where i.service_schema = schema_name)
+    or exists (select from osp_metadata.worker_registry as r where r.service_schema = schema_name);
+$$;
+comment on function osp_metadata.is_known_service is 'Whether anything was ever requested of that service.';
+
 create or replace function osp_metadata.explain_rollback_refusal(schema_name text, to_revision integer)
 returns text
 language sql
@@ -41,7 +54,7 @@ as $$
     when target.manifest is null and target.error_code is not null
       then pg_catalog.format('it was refused (%s) and never became a manifest', target.error_code)
     when target.id is not null then 'its spec is not known'
-    when i.service_schema is null then 'there never was such a service'
+    when not osp_metadata.is_known_service(schema_name) then 'there never was such a service'
     when to_revision > i.revision or to_revision < 1 then pg_catalog.format('its newest revision is %s', i.revision)
     when to_revision > i.enqueued_revision then 'it was not enqueued yet'
     else 'osp_metadata.worker_registry does not have it: a newer one took its place before it was enqueued, or it was pruned'
@@ -73,13 +86,13 @@ begin
     raise exception using
       errcode = 'no_data_found',
       message = pg_catalog.format('Cannot roll service %s back to revision %s: %s',
-        coalesce('"' || asked_for || '"', 'null'), coalesce(to_revision::text, 'null'),
+        coalesce('"' || pg_catalog.left(asked_for, 80) || '"', 'null'), coalesce(to_revision::text, 'null'),
         case
           when asked_for is null or to_revision is null then 'both must be given'
           else osp_metadata.explain_rollback_refusal(asked_for, to_revision)
         end),
       hint = case
-        when exists (select from osp_metadata.service_intents as i where i.service_schema = asked_for)
+        when osp_metadata.is_known_service(asked_for)
           then 'Revisions that it can be rolled back to: ' || osp_metadata.list_rollback_targets(asked_for)
         else 'See which services there are: select service_schema, wanted_revision from osp_metadata.worker_status order by 1'
       end;
@@ -122,5 +135,7 @@ end;
 $$;
 comment on function osp.rollback is 'Makes a new revision with the spec of an earlier one, written back into osp.services: changed, enabled, or inserted again. Any revision that became a manifest and has its row of worker_registry. Returns the new number and the id that its row of worker_registry gets.';
 
-revoke all on function osp.rollback, osp_metadata.list_rollback_targets, osp_metadata.explain_rollback_refusal from public, anon, authenticated;
+revoke all on function
+  osp.rollback, osp_metadata.list_rollback_targets, osp_metadata.is_known_service, osp_metadata.explain_rollback_refusal
+from public, anon, authenticated;
 grant execute on function osp.rollback to service_role, osp_writer;

@@ -193,6 +193,13 @@ describe("what cannot be chosen is refused with the reason and with what can be,
     });
   });
 
+  test("a service whose intent was lost", async () => {
+    await revisions("One", "Two");
+    await database.rows(`delete from osp_metadata.service_intents`);
+    expect(await refusal(rollback("a", 9))).toMatchObject({ hint: "Revisions that it can be rolled back to: 2, 1" });
+    expect(await rollback("a", 1)).toMatchObject([{ revision: 3 }]);
+  });
+
   test("a service none of whose revisions became a manifest", async () => {
     await insertService(database, "a", { options: { colour: "red" } });
     await handler(ring());

@@ -527,6 +527,10 @@ export type Database = {
       "is_known_service": { Args: { "schema_name": string }; Returns: boolean };
       "list_rollback_targets": { Args: { "most"?: number; "schema_name": string }; Returns: string };
       "lock_services": { Args: Record<PropertyKey, never>; Returns: undefined };
+      "manifest_object": {
+        Args: { "manifest_sha256": string; "revision": number; "schema_name": string };
+        Returns: string;
+      };
       "prune": { Args: { "batch_size"?: number }; Returns: number };
       "reconcile": { Args: Record<PropertyKey, never>; Returns: number };
       "record_intents": {

@@ -142,6 +142,16 @@ begin
       select from osp_metadata.worker_registry as r where r.service_schema = d.service_schema and r.revision >= d.revision
     );
 
+  if coalesce(pg_catalog.cardinality(accepted), 0) < pg_catalog.jsonb_array_length(deployments) then
+    -- What is not accepted may have its object: that goes once a newer revision is enqueued, and stays if this one is after all.
+    insert into osp_metadata.pruned_objects (path, service_schema, revision)
+    select osp_metadata.manifest_object(d.service_schema, d.revision, d.manifest_sha256), d.service_schema, d.revision
+    from osp_metadata.as_deployments(deployments) as d
+    inner join osp_metadata.service_intents as i on i.service_schema = d.service_schema
+    where d.manifest_sha256 is not null and not coalesce(d.service_schema = any (accepted), false)
+    on conflict (path) do nothing;
+  end if;
+
   perform osp_metadata.supersede(d.service_schema, d.revision, d.wanted)
   from osp_metadata.as_deployments(deployments) as d
   where d.service_schema = any (accepted) and d.error_code is null  -- a refused revision leaves the older one alone

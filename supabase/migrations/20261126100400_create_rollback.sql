@@ -17,7 +17,7 @@ as $$
       '; all of them: select revision, deployed_at, spec from osp_metadata.worker_registry where service_schema = %L '
       || 'and manifest is not null order by revision desc', schema_name
     ) else '' end,
-    'none'
+    'none. Write its row in osp.services instead'
   )
   from (
     select r.revision

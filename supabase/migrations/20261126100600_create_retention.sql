@@ -1,4 +1,4 @@
--- Purpose: how long history is kept, and what removes the rest: rows here, and after them their objects in Storage.
+-- Purpose: how long history is kept, and what removes the rest.
 
 set lock_timeout = '5s'; -- never a queue of writers behind a migration that waits
 
@@ -49,36 +49,6 @@ before insert or update on osp_metadata.retention
 for each row
 execute function osp_metadata.refuse_retention();
 
-create table if not exists osp_metadata.pruned_objects (
-  path text not null,
-  service_schema text not null,
-  revision integer,
-  waits_since timestamptz not null default clock_timestamp(),
-  lease_token uuid,
-  lease_expires_at timestamptz,
-  last_error text,
-  last_error_at timestamptz,
-  constraint pruned_objects_pkey primary key (path),
-  constraint pruned_objects_last_error_check check ((last_error is null) = (last_error_at is null))
-);
-comment on table osp_metadata.pruned_objects is 'Objects of Storage that no deployment needs any more. The Edge Function removes each, then its row here.';
-comment on column osp_metadata.pruned_objects.path is 'The object, in the bucket manifests.';
-comment on column osp_metadata.pruned_objects.service_schema is 'Service that it belonged to.';
-comment on column osp_metadata.pruned_objects.revision is 'Revision whose manifest it is; null: the mirror of the newest one.';
-comment on column osp_metadata.pruned_objects.waits_since is 'When its deployment was pruned, or when its removal failed last: the oldest has its turn.';
-comment on column osp_metadata.pruned_objects.lease_token is 'Who removes it now; null: nobody.';
-comment on column osp_metadata.pruned_objects.lease_expires_at is 'Until when; afterwards it can be taken again.';
-comment on column osp_metadata.pruned_objects.last_error is 'Why it could not be removed yet and what to do; null: nothing is known to be in the way.';
-comment on column osp_metadata.pruned_objects.last_error_at is 'When that was met last; null: never. For a minute after it nothing is tried.';
-
-create index if not exists pruned_objects_waits_since_idx on osp_metadata.pruned_objects (waits_since, path);
-create index if not exists pruned_objects_last_error_at_idx on osp_metadata.pruned_objects (last_error_at)
-where last_error_at is not null;
-create index if not exists pruned_objects_service_schema_idx on osp_metadata.pruned_objects (service_schema)
-where revision is null;
-
-alter table osp_metadata.pruned_objects enable row level security;
-
 create or replace function osp_metadata.find_prunable(after_schema text, services integer, most integer)
 returns table (deployment_id uuid, service_schema text)
 language sql
@@ -91,7 +61,16 @@ as $$
     from osp_metadata.retention as r
     where r.keep_days is not null
   ), looked_at as materialized (
-    select i.service_schema, i.is_deleted and newest.deployment_status = 'stopped' and newest.stopped_at < setting.ended_before as is_gone
+    select
+      i.service_schema,
+      i.is_deleted and newest.deployment_status = 'stopped' and newest.stopped_at < setting.ended_before as is_gone,
+      (
+        select r.revision from osp_metadata.worker_registry as r
+        where r.service_schema = i.service_schema
+        order by r.revision desc
+        offset setting.keep_revisions - 1
+        limit 1
+      ) as kept_from
     from (
       select i.service_schema, i.source = 'delete' and i.revision = i.enqueued_revision as is_deleted
       from osp_metadata.service_intents as i
@@ -117,13 +96,7 @@ as $$
       select r.* from osp_metadata.worker_registry as r
       where
         r.service_schema = looked_at.service_schema
-        and (looked_at.is_gone or r.revision < (
-          select kept.revision from osp_metadata.worker_registry as kept
-          where kept.service_schema = looked_at.service_schema
-          order by kept.revision desc
-          offset setting.keep_revisions - 1
-          limit 1
-        ))
+        and (looked_at.is_gone or r.revision < looked_at.kept_from)
       order by r.revision
       limit most
     ) as oldest
@@ -181,7 +154,9 @@ begin
       returning r.service_schema, r.revision, r.manifest_sha256
     ), left_behind as (
       insert into osp_metadata.pruned_objects (path, service_schema, revision)
-      select pg_catalog.format('%s/%s-%s.json', removed.service_schema, removed.revision, removed.manifest_sha256), removed.service_schema, removed.revision
+      select
+        osp_metadata.manifest_object(removed.service_schema, removed.revision, removed.manifest_sha256),
+        removed.service_schema, removed.revision
       from removed
       where removed.manifest_sha256 is not null
       on conflict (path) do nothing

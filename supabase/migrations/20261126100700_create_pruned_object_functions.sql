@@ -1,5 +1,5 @@
 -- Purpose: what the Edge Function calls to remove pruned objects from Storage: take them under a lease, and forget them.
--- Only the Storage API may delete objects, so SQL lists them; an answer that gets lost or a crash repeats a removal, harmlessly.
+-- An answer that gets lost or a crash repeats a removal, harmlessly.
 
 set lock_timeout = '5s'; -- never a queue of writers behind a migration that waits
 
@@ -79,7 +79,7 @@ begin
     from osp_metadata.pruned_objects as p
     where
       p.revision is not null and (p.lease_expires_at is null or p.lease_expires_at <= clock_timestamp())
-      -- Numbers that were lost with the intents come again: until this one has, its object may be just being written.
+      -- A revision that is not enqueued yet, or whose number comes again with lost intents, may be just writing its object.
       and not exists (
         select from osp_metadata.service_intents as i
         where i.service_schema = p.service_schema and i.enqueued_revision < p.revision
@@ -91,7 +91,7 @@ begin
     delete from osp_metadata.pruned_objects as p
     using oldest
     inner join osp_metadata.worker_registry as r on r.service_schema = oldest.service_schema and r.revision = oldest.revision
-    where p.path = oldest.path
+    where p.path = oldest.path and p.path = osp_metadata.manifest_object(r.service_schema, r.revision, r.manifest_sha256)
     returning p.path
   )
   update osp_metadata.pruned_objects as p

@@ -2,7 +2,7 @@
 
 set lock_timeout = '5s'; -- never a queue of writers behind a migration that waits
 
-revoke all on osp_metadata.retention, osp_metadata.pruned_objects from public, anon, authenticated;
+revoke all on osp_metadata.retention from public, anon, authenticated;
 revoke all on function
   osp_metadata.refuse_retention, osp_metadata.find_prunable, osp_metadata.prune, osp_metadata.count_pruned_objects,
   osp_metadata.take_pruned_objects, osp_metadata.forget_pruned_objects

@@ -204,7 +204,7 @@ describe("what cannot be chosen is refused with the reason and with what can be,
     await insertService(database, "a", { options: { colour: "red" } });
     await handler(ring());
     expect(await refusal(rollback("a", 1))).toMatchObject({
-      hint: "Revisions that it can be rolled back to: none",
+      hint: "Revisions that it can be rolled back to: none. Write its row in osp.services instead",
     });
   });
 

@@ -1,4 +1,4 @@
-import { beforeEach, describe, expect, test } from "vitest";
+import { beforeEach, describe, expect, onTestFinished, test } from "vitest";
 import {
   connect,
   createManifestStore,
@@ -141,6 +141,62 @@ test("what one run does not get done is another's, for which it rings", async ()
   await run({ ringAgain: () => rings.push("ring") });
   expect(await listed()).toEqual([]);
   expect(rings).toEqual(["ring"]);
+});
+
+describe("what was stored for a revision that was not enqueued after all", () => {
+  /** A run that is held up by an edit between storing and enqueueing, and the edit, still open. */
+  async function heldUp() {
+    await insertService(database, "edited");
+    const editor = await database.connect();
+    onTestFinished(() => editor.end());
+    const putOnce = store.putOnce;
+    store.putOnce = async (path, json) => {
+      await putOnce(path, json);
+      await editor.query(`begin; update osp.services set service_name = 'Edited'`);
+    };
+    await run();
+    store.putOnce = putOnce;
+    expect(present()).toEqual([expect.stringMatching(/^edited\/1-/)]);
+    await database.rows(`update osp_metadata.pruned_objects set lease_expires_at = null`);
+    return { editor, stored: present()[0] };
+  }
+  const leaseEnds = () => database.rows(`update osp_metadata.service_intents set lease_expires_at = clock_timestamp()`);
+
+  test("goes once a newer revision is", async () => {
+    const { editor } = await heldUp();
+    await run();
+    expect(present()).toHaveLength(1); // it may be needed yet
+    await editor.query("commit");
+    await leaseEnds();
+    await run();
+    expect(present()).toEqual(["edited.json", expect.stringMatching(/^edited\/2-/)]);
+    expect(await listed()).toEqual([]);
+  });
+
+  test("stays if it is enqueued when the edit was rolled back", async () => {
+    const { editor, stored } = await heldUp();
+    await editor.query("rollback");
+    await leaseEnds();
+    await run();
+    expect(present()).toEqual(["edited.json", stored]);
+    expect(await listed()).toEqual([]);
+  });
+
+  test("goes where another function enqueued it with other bytes", async () => {
+    await insertService(database, "twice");
+    const putOnce = store.putOnce;
+    store.putOnce = async (path, json) => {
+      await putOnce(path, json);
+      store.putOnce = putOnce;
+      await leaseEnds();
+      await run({ defaults: { activityEndpoint: "http://another.example/{activity}" } });
+    };
+    await run();
+    expect(present()).toEqual(["twice.json", expect.stringMatching(/^twice\/1-/)]);
+    const [row] = await database.rows<{ manifest: { options: object } }>(`select * from osp_metadata.worker_registry`);
+    expect(row?.manifest.options).toMatchObject({ activity_endpoint: "http://another.example/{activity}" });
+    expect(JSON.parse(store.objects.get(present()[1] ?? "") ?? "")).toEqual(row?.manifest);
+  });
 });
 
 describe("a service that comes back keeps what it needs", () => {

@@ -130,7 +130,7 @@ set search_path = ''
 set lock_timeout = '3s'  -- the deployer's sweep goes on
 as $$
 declare
-  services constant integer := 250;
+  services constant integer := greatest(250, batch_size / 4);
   came_from text;
   comes_to text;
   pruned text[];
@@ -192,4 +192,4 @@ begin
   return osp_metadata.count_pruned_objects();
 end;
 $$;
-comment on function osp_metadata.prune is 'Removes deployments that retention lets go of, at most batch_size, and lists their objects in pruned_objects. Returns how many objects wait to be removed from Storage, counted up to 1000.';
+comment on function osp_metadata.prune is 'Removes deployments that retention lets go of, at most batch_size of the next services, and lists their objects in pruned_objects. Returns how many objects wait to be removed from Storage, counted up to 1000.';

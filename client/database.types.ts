@@ -67,6 +67,13 @@ export type Database = {
         }[];
       };
       "refuse_service": { Args: { "given": string; "path": string; "rule": string }; Returns: undefined };
+      "rollback": {
+        Args: { "schema": string; "to_revision": number };
+        Returns: {
+          "deployment_id": string;
+          "revision": number;
+        }[];
+      };
     };
     Enums: {
       [_ in never]: never;
@@ -193,6 +200,62 @@ export type Database = {
         };
         Relationships: [];
       };
+      "pruned_objects": {
+        Row: {
+          "last_error": string | null;
+          "last_error_at": string | null;
+          "lease_expires_at": string | null;
+          "lease_token": string | null;
+          "path": string;
+          "revision": number | null;
+          "service_schema": string;
+          "waits_since": string;
+        };
+        ComputedFields: never;
+        Insert: {
+          "last_error"?: string | null;
+          "last_error_at"?: string | null;
+          "lease_expires_at"?: string | null;
+          "lease_token"?: string | null;
+          "path": string;
+          "revision"?: number | null;
+          "service_schema": string;
+          "waits_since"?: string;
+        };
+        Update: {
+          "last_error"?: string | null;
+          "last_error_at"?: string | null;
+          "lease_expires_at"?: string | null;
+          "lease_token"?: string | null;
+          "path"?: string;
+          "revision"?: number | null;
+          "service_schema"?: string;
+          "waits_since"?: string;
+        };
+        Relationships: [];
+      };
+      "retention": {
+        Row: {
+          "is_only_row": boolean;
+          "keep_days": number | null;
+          "keep_revisions": number;
+          "pruned_through": string;
+        };
+        ComputedFields: never;
+        Insert: {
+          "is_only_row"?: boolean;
+          "keep_days"?: number | null;
+          "keep_revisions"?: number;
+          "pruned_through"?: string;
+        };
+        Update: {
+          "is_only_row"?: boolean;
+          "keep_days"?: number | null;
+          "keep_revisions"?: number;
+          "pruned_through"?: string;
+        };
+        Relationships: [];
+      };
       "service_intents": {
         Row: {
           "attempts": number;
@@ -205,6 +268,7 @@ export type Database = {
           "requested_at": string;
           "requested_by": string;
           "revision": number;
+          "rolled_back_to": number | null;
           "service_schema": string;
           "source": string;
           "wanted": string;
@@ -221,6 +285,7 @@ export type Database = {
           "requested_at"?: string;
           "requested_by": string;
           "revision": number;
+          "rolled_back_to"?: number | null;
           "service_schema": string;
           "source": string;
           "wanted": string;
@@ -236,6 +301,7 @@ export type Database = {
           "requested_at"?: string;
           "requested_by"?: string;
           "revision"?: number;
+          "rolled_back_to"?: number | null;
           "service_schema"?: string;
           "source"?: string;
           "wanted"?: string;
@@ -262,9 +328,11 @@ export type Database = {
           "platform": string | null;
           "platform_deployment_id": string | null;
           "platform_service_id": string | null;
+          "requested_at": string | null;
           "requested_by": string | null;
           "retry_count": number | null;
           "revision": number;
+          "rolled_back_to": number | null;
           "service_id": string | null;
           "service_schema": string;
           "source": string;
@@ -295,9 +363,11 @@ export type Database = {
           "platform"?: string | null;
           "platform_deployment_id"?: string | null;
           "platform_service_id"?: string | null;
+          "requested_at"?: string | null;
           "requested_by"?: string | null;
           "retry_count"?: number | null;
           "revision": number;
+          "rolled_back_to"?: number | null;
           "service_id"?: string | null;
           "service_schema": string;
           "source": string;
@@ -327,9 +397,11 @@ export type Database = {
           "platform"?: string | null;
           "platform_deployment_id"?: string | null;
           "platform_service_id"?: string | null;
+          "requested_at"?: string | null;
           "requested_by"?: string | null;
           "retry_count"?: number | null;
           "revision"?: number;
+          "rolled_back_to"?: number | null;
           "service_id"?: string | null;
           "service_schema"?: string;
           "source"?: string;
@@ -348,15 +420,22 @@ export type Database = {
         Row: {
           "attempts": number | null;
           "created_at": string;
+          "deployed_at": string | null;
+          "deployers": (string)[] | null;
           "deploying_took": string | null;
           "deployment_id": string;
           "deployment_status": string;
+          "ended_at": string | null;
+          "enqueuing_took": string | null;
           "error_code": string | null;
           "error_message": string | null;
+          "requested_at": string | null;
           "requested_by": string | null;
           "revision": number;
+          "rolled_back_to": number | null;
           "service_schema": string;
           "source": string;
+          "started_at": string | null;
           "total_took": string | null;
           "waited": string | null;
         };
@@ -375,6 +454,7 @@ export type Database = {
           "requested_at": string;
           "requested_by": string;
           "retry_count": number | null;
+          "rolled_back_to": number | null;
           "running_revision": number | null;
           "service_name": string | null;
           "service_schema": string;
@@ -399,8 +479,10 @@ export type Database = {
           "lease_token": string;
           "manifest": Json;
           "manifest_sha256": string;
+          "requested_at": string;
           "requested_by": string;
           "revision": number;
+          "rolled_back_to": number;
           "service_schema": string;
           "source": string;
           "spec": Json;
@@ -408,7 +490,9 @@ export type Database = {
           "wanted": string;
         }[];
       };
+      "count_pruned_objects": { Args: Record<PropertyKey, never>; Returns: number };
       "count_waiting_intents": { Args: { "older_than_seconds"?: number }; Returns: number };
+      "cut_text": { Args: { "most_bytes": number; "whole": string }; Returns: string };
       "enqueue_deployments": {
         Args: { "deployments": Json };
         Returns: {
@@ -418,6 +502,7 @@ export type Database = {
           "service_schema": string;
         }[];
       };
+      "explain_rollback_refusal": { Args: { "schema_name": string; "to_revision": number }; Returns: string };
       "fail_exhausted_intents": { Args: Record<PropertyKey, never>; Returns: undefined };
       "find_differences": {
         Args: Record<PropertyKey, never>;
@@ -427,8 +512,26 @@ export type Database = {
           "wanted": string;
         }[];
       };
+      "find_prunable": {
+        Args: { "after_schema": string; "most": number; "services": number };
+        Returns: {
+          "deployment_id": string;
+          "service_schema": string;
+        }[];
+      };
+      "forget_pruned_objects": {
+        Args: { "lease_token": string; "paths": (string)[]; "reason"?: string };
+        Returns: number;
+      };
       "hash_spec": { Args: { "options": Json; "service_name": string; "workflows": Json }; Returns: string };
+      "is_known_service": { Args: { "schema_name": string }; Returns: boolean };
+      "list_rollback_targets": { Args: { "most"?: number; "schema_name": string }; Returns: string };
       "lock_services": { Args: Record<PropertyKey, never>; Returns: undefined };
+      "manifest_object": {
+        Args: { "manifest_sha256": string; "revision": number; "schema_name": string };
+        Returns: string;
+      };
+      "prune": { Args: { "batch_size"?: number }; Returns: number };
       "reconcile": { Args: Record<PropertyKey, never>; Returns: number };
       "record_intents": {
         Args: { "schemas": (string)[]; "sources": (string)[]; "wants": (string)[] };
@@ -446,13 +549,22 @@ export type Database = {
         Returns: {
           "deployment_id": string;
           "lease_token": string;
+          "requested_at": string;
           "requested_by": string;
           "revision": number;
+          "rolled_back_to": number;
           "service_schema": string;
           "source": string;
           "spec": Json;
           "spec_hash": string;
           "wanted": string;
+        }[];
+      };
+      "take_pruned_objects": {
+        Args: { "batch_size"?: number; "lease_seconds"?: number };
+        Returns: {
+          "lease_token": string;
+          "path": string;
         }[];
       };
     };

@@ -92,9 +92,10 @@ async function endWhatIsLost(hands: Hands, { supervision }: DeployerDeps, signal
   }
 }
 
-/** What no trigger saw is requested, and what waits too long is rung for. */
+/** What no trigger saw is requested, what nobody keeps is removed, and what waits too long is rung for. */
 async function sweep({ registry, doorbell, settings, log }: DeployerDeps, signal: AbortSignal): Promise<void> {
   const complaint = createComplaint(log, "sweep");
+  const pruning = createComplaint(log, "pruning");
   let reconciledAt = -Infinity;
   while (!signal.aborted) {
     const isDue = performance.now() - reconciledAt >= settings.reconcileSeconds * 1000;
@@ -103,7 +104,8 @@ async function sweep({ registry, doorbell, settings, log }: DeployerDeps, signal
         ? await registry.reconcile()
         : await registry.countWaitingIntents(Math.ceil(settings.sweepSeconds));
       if (isDue) reconciledAt = performance.now();
-      if (waiting > 0 && doorbell !== undefined) await doorbell.ring(signal);
+      const pruned = isDue ? await pruning.about(registry.prune(), 0) : 0;
+      if (waiting + pruned > 0 && doorbell !== undefined) await doorbell.ring(signal);
     };
     await complaint.about(look(), undefined);
     await pause(settings.sweepSeconds * 1000, undefined, { signal }).catch(() => {});

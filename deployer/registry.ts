@@ -57,6 +57,8 @@ export interface Registry {
   settle(claim: Claim, settlement: Settlement): Promise<boolean>;
   countWaitingIntents(olderThanSeconds: number): Promise<number>;
   reconcile(): Promise<number>;
+  /** Removes what retention lets go of; how many objects of Storage wait for the Edge Function to remove them. */
+  prune(): Promise<number>;
   platformInstance(): Promise<string>;
 }
 
@@ -107,6 +109,9 @@ export function createRegistry(pool: Pool, settings: RegistrySettings): Registry
     },
     async reconcile() {
       return count(await pool.query(`select osp_metadata.reconcile() as count`));
+    },
+    async prune() {
+      return count(await pool.query(`select osp_metadata.prune() as count`));
     },
     async platformInstance() {
       const { rows } = await pool.query(`select instance from osp_metadata.platforms where name = $1`, [platform]);

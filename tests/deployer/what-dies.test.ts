@@ -68,6 +68,42 @@ test("a deployment whose deployer is killed goes on with the same worker process
   }, { attempt: 1, outcome: "deployed" }]);
 });
 
+test.each([
+  ["a newer revision", `update osp.services set service_name = 'Newer'`, "deployed"],
+  ["a delete", `delete from osp.services`, "stopped"],
+])(
+  "a deployment whose deployer is killed ends at %s, and the history says who held what",
+  async (_title, statement, end) => {
+    const first = machine.start(); // Temporal is away: the deployment lasts
+    await request("overtaken");
+    await first.event("worker.started");
+    await first.kill();
+    await database.rows(statement);
+    await handler(ring());
+    temporal = await startTemporalServer(temporalPort);
+    const second = machine.start();
+    expect(await reaches("overtaken", end)).toMatchObject({ revision: 2 });
+    const [killed, successor] = [first, second].map(({ process: { pid } }) => `${hostname()}:${pid}`);
+    expect(
+      await database.rows(
+        `select revision, deployer, outcome, error_message, ended_at is not null as has_ended
+      from osp_metadata.deployment_attempts order by id`,
+      ),
+    ).toEqual([
+      {
+        revision: 1,
+        deployer: killed,
+        outcome: "abandoned",
+        error_message: `Deployer ${killed} went away`,
+        has_ended: true,
+      },
+      { revision: 1, deployer: successor, outcome: "superseded", error_message: null, has_ended: true },
+      { revision: 2, deployer: successor, outcome: end, error_message: null, has_ended: true },
+    ]);
+    await eventually(() => machine.workers(), (pids) => pids.length === (end === "deployed" ? 1 : 0));
+  },
+);
+
 test("a deployer that is told to stop hands its deployment back at once", async () => {
   const first = machine.start({ OSP_SHUTDOWN_SECONDS: "0.2" });
   await request("handed_on");

@@ -6,6 +6,7 @@ import {
   connect,
   createIntentQueue,
   createManifestStore,
+  createPrunedObjects,
 } from "../../supabase/functions/queue-worker-build/supabase-adapter.ts";
 import { useApi } from "../client/api.ts";
 import { KEYS } from "../local/stand.ts";
@@ -31,6 +32,7 @@ beforeEach(async () => {
 function createFunction(storage: { url: string; key?: string } = api) {
   return createTestHandler(database, {
     queue: createIntentQueue(connect(api.url, KEYS.SECRET_KEY)),
+    pruned: createPrunedObjects(connect(api.url, KEYS.SECRET_KEY)),
     store: createManifestStore(connect(storage.url, storage.key ?? KEYS.SECRET_KEY)),
   });
 }

@@ -1,4 +1,4 @@
-// Generated from the migrations by scripts/generate-types.ts; do not edit.
+// Generated from the migrations by `npm run types`; do not edit.
 export type Json = string | number | boolean | null | { [key: string]: Json | undefined } | Json[];
 
 export type Database = {
@@ -97,6 +97,7 @@ export type Database = {
           "id": number;
           "log_tail": string | null;
           "outcome": string | null;
+          "rejected_deployment_id": string | null;
           "revision": number;
           "service_schema": string;
           "started_at": string;
@@ -115,6 +116,7 @@ export type Database = {
           "id"?: never;
           "log_tail"?: string | null;
           "outcome"?: string | null;
+          "rejected_deployment_id"?: string | null;
           "revision": number;
           "service_schema": string;
           "started_at"?: string;
@@ -132,6 +134,7 @@ export type Database = {
           "id"?: never;
           "log_tail"?: string | null;
           "outcome"?: string | null;
+          "rejected_deployment_id"?: string | null;
           "revision"?: number;
           "service_schema"?: string;
           "started_at"?: string;

@@ -106,7 +106,10 @@ export const functions: Record<string, Role[]> = {
   "osp.check_workflows": ["service_role", "osp_writer"],
   "osp.is_reserved_name": ["service_role", "osp_writer"],
   "osp.is_valid_service": ["service_role", "osp_writer"],
+  "osp.quote_value": ["service_role", "osp_writer"],
   "osp.refuse_service": ["service_role", "osp_writer"],
+  "osp.unusable_numbers": ["service_role", "osp_writer"],
+  "osp.visible": ["service_role", "osp_writer"],
   // The Edge Function.
   "osp_metadata.enqueue_deployments": ["service_role"],
   "osp_metadata.release_intents": ["service_role"],

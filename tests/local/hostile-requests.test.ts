@@ -70,8 +70,8 @@ describe("a path that leads elsewhere", () => {
       "another host in the header",
       () => ({ path: "/functions/v1/x", headers: { host: `127.0.0.1:${elsewherePort()}` } }),
     ],
-  ])("%s reaches the functions server or nobody", async (_, request) => {
-    const { status, text } = await send(api.url, request());
+  ])("%s reaches the functions server or nobody", async (_, asked) => {
+    const { status, text } = await send(api.url, asked());
     expect({ status, text }).toMatchObject({ status: 503, text: expect.stringContaining("FUNCTIONS_AWAY") });
   });
 

@@ -1,5 +1,5 @@
 import { closeSync, copyFileSync, fstatSync, openSync, readSync, statSync, truncateSync } from "node:fs";
-import { storable } from "../../../supabase/functions/_shared/visible-text.ts";
+import { storable } from "../../../supabase/functions/_shared/problems.ts";
 
 const TAIL_BYTES = 16_384;
 const LOG_BYTES = 10 * 1024 * 1024;

@@ -1,7 +1,6 @@
 import { stripVTControlCharacters } from "node:util";
 import type { z } from "zod";
-import { formatError } from "../../../supabase/functions/_shared/problems.ts";
-import { storable } from "../../../supabase/functions/_shared/visible-text.ts";
+import { formatError, storable } from "../../../supabase/functions/_shared/problems.ts";
 import { refusalSchema } from "./answers.ts";
 import type { RequestBudget } from "./budget.ts";
 import { classifyResult, RailwayError } from "./errors.ts";

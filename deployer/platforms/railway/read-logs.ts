@@ -1,6 +1,5 @@
 import { setTimeout as pause } from "node:timers/promises";
-import { formatError } from "../../../supabase/functions/_shared/problems.ts";
-import { storable } from "../../../supabase/functions/_shared/visible-text.ts";
+import { formatError, storable } from "../../../supabase/functions/_shared/problems.ts";
 import { PlatformError } from "../platform.ts";
 import { tellsOfExit } from "../worker-outcome.ts";
 import type { Deployment, LogLine } from "./answers.ts";

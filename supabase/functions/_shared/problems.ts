@@ -64,6 +64,11 @@ function shorten(text: string, characters: number): string {
   return text.length <= characters ? text : `${text.slice(0, characters).toWellFormed()}…`;
 }
 
+/** A text of many lines as Postgres can hold it: without NUL, half characters, or anything else that would act where it is shown. */
+export function storable(text: string): string {
+  return visible(text, "\n\t");
+}
+
 const TOLD_CAUSES = 4;
 
 /** An error's message with those of its causes, on one line. What zod found is told by whoever threw for it. */

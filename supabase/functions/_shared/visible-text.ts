@@ -29,14 +29,13 @@ export function isBlank(text: string): boolean {
   return blank.test(text);
 }
 
-/** A text for one line, of a log, a row or a terminal: what would act there stands as its escape, `\u001b`. */
-export function visible(text: string): string {
-  return text.toWellFormed().replaceAll(invisible, escape);
-}
-
-/** The same for a text of many lines: line ends and tabs stay. Postgres can hold it. */
-export function storable(text: string): string {
-  return text.toWellFormed().replaceAll(invisible, (one) => (one === "\n" || one === "\t" ? one : escape(one)));
+/**
+ * A text for one line, of a log, a row or a terminal: what would act there stands as its escape, `\u001b`. Postgres can hold it.
+ *
+ * @param kept characters that stay as they are
+ */
+export function visible(text: string, kept = ""): string {
+  return text.toWellFormed().replaceAll(invisible, (one) => (kept.includes(one) ? one : escape(one)));
 }
 
 function escape(character: string): string {

@@ -81,7 +81,7 @@ async function stop(claim: Claim, deps: AttemptDeps, signal: AbortSignal): Promi
 async function deploy(claim: Claim, deps: AttemptDeps, signal: AbortSignal): Promise<Settlement> {
   const { registry, platform } = deps;
   const manifest = await verifyManifest(claim);
-  const upload = await stageUpload(manifest);
+  const upload = await stageUpload(claim.manifest_path, manifest);
   try {
     await record(claim, deps, "deploying", `attempt ${claim.attempt}: deploying on ${platform.name}`);
     let workerVersion: string | undefined;

@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { canonicalJson } from "../supabase/functions/_shared/canonical-json.ts";
 import { identifyProcess } from "../host/process-identity.ts";
-import { type Manifest, manifestPath } from "../supabase/functions/_shared/manifest.ts";
+import type { Manifest } from "../supabase/functions/_shared/manifest.ts";
 
 export interface StagedUpload {
   /** The future code root. */
@@ -14,9 +14,9 @@ export interface StagedUpload {
 const PREFIX = "osp-upload-";
 
 /** A fresh directory with what a worker of this revision runs from. The same manifest gives the same bytes. */
-export async function stageUpload(manifest: Manifest): Promise<StagedUpload> {
+export async function stageUpload(manifestPath: string, manifest: Manifest): Promise<StagedUpload> {
   const directory = await mkdtemp(join(tmpdir(), `${PREFIX}${process.pid}-`));
-  const file = join(directory, manifestPath(manifest.service_schema));
+  const file = join(directory, manifestPath);
   await mkdir(dirname(file), { recursive: true });
   await writeFile(file, canonicalJson(manifest));
   return { directory, remove: () => rm(directory, { recursive: true, force: true }) };

@@ -1,11 +1,13 @@
 import { canonicalJson, sha256Hex } from "../supabase/functions/_shared/canonical-json.ts";
-import { type Manifest, parseManifest } from "../supabase/functions/_shared/manifest.ts";
+import { type Manifest, manifestPath, parseManifest } from "../supabase/functions/_shared/manifest.ts";
 import { formatError } from "../supabase/functions/_shared/problems.ts";
+import { visible } from "../supabase/functions/_shared/visible-text.ts";
 import { PlatformError } from "./platforms/platform.ts";
 import type { Claim } from "./registry.ts";
 
 /**
- * The manifest of a claim: to the byte what was enqueued, and of the service and revision that its row says.
+ * The manifest of a claim: to the byte what was enqueued, of the service and revision that its row says, to be written where
+ * a manifest of that service belongs.
  *
  * @throws {PlatformError} permanent: another try would read the same
  */
@@ -25,6 +27,15 @@ export async function verifyManifest(claim: Claim): Promise<Manifest> {
       "manifest_mismatch",
       `The manifest in the registry is of service "${manifest.service_schema}" revision ${manifest.revision}, its row ` +
         `of service "${claim.service_schema}" revision ${claim.revision}: it was changed by hand. ${again}`,
+    );
+  }
+  const path = manifestPath(manifest.service_schema);
+  if (claim.manifest_path !== path) {
+    throw permanent(
+      "manifest_mismatch",
+      `manifest_path in the registry is "${
+        visible(claim.manifest_path)
+      }", of this service it is "${path}": it was changed by hand. ${again}`,
     );
   }
   return manifest;

@@ -1,9 +1,8 @@
-import { existsSync, readdirSync, readFileSync } from "node:fs";
-import { join, resolve } from "node:path";
+import { existsSync } from "node:fs";
 import { pino } from "pino";
 import { beforeEach, describe, expect, test } from "vitest";
 import { attempt } from "../../deployer/attempt.ts";
-import type { DeployRequest, Platform } from "../../deployer/platforms/platform.ts";
+import type { Platform } from "../../deployer/platforms/platform.ts";
 import { platformReadiness } from "../../deployer/readiness/readiness.ts";
 import { type Claim, createRegistry } from "../../deployer/registry.ts";
 import { verifyManifest } from "../../deployer/verify-manifest.ts";
@@ -107,20 +106,18 @@ test("a manifest nested 5,000 deep fails at once, instead of ending with the sta
   });
 });
 
-test.each(["../../../../tmp/osp-escaped.json", "/tmp/osp-escaped.json", "manifests/../../osp-escaped.json"])(
-  "manifest_path %s leads nowhere: what is uploaded has its own place",
+test.each([
+  "../../../../tmp/osp-escaped.json",
+  "/tmp/osp-escaped.json",
+  "manifests/../../osp-escaped.json",
+  "a\u001b[2J",
+])(
+  "manifest_path %j is refused, and nothing is written there",
   async (path) => {
     const claim = await claimAfter("manifest_path = $1", [path]);
-    let uploaded: Record<string, string> = {};
-    const deploy = ({ directory }: DeployRequest) => {
-      const files = readdirSync(directory, { recursive: true, encoding: "utf8" }).filter((name) =>
-        name.endsWith(".json")
-      );
-      uploaded = Object.fromEntries(files.map((name) => [name, readFileSync(join(directory, name), "utf8")]));
-      expect(existsSync(resolve(directory, path))).toBe(false);
-      return Promise.resolve({ serviceId: "demo", deploymentId: "1" });
-    };
-    expect(await attemptOn(deploy, claim)).toMatchObject({ deployment_status: "deployed" });
-    expect(uploaded).toEqual({ "manifests/demo.json": canonicalJson(claim.manifest) });
+    const row = await attemptOn(notToBeCalled, claim);
+    expect(row).toMatchObject({ deployment_status: "failed", retry_count: 0, error_code: "manifest_mismatch" });
+    expect(row?.error_message).toBe(visible(row?.error_message ?? ""));
+    expect(existsSync("/tmp/osp-escaped.json")).toBe(false);
   },
 );

@@ -59,6 +59,7 @@ export type Database = {
         Args: { "options": Json; "service_name": string; "service_schema": string; "workflows": Json };
         Returns: boolean;
       };
+      "quote_value": { Args: { "given": Json }; Returns: string };
       "redeploy": {
         Args: { "schema": string };
         Returns: {
@@ -74,6 +75,8 @@ export type Database = {
           "revision": number;
         }[];
       };
+      "unusable_numbers": { Args: Record<PropertyKey, never>; Returns: unknown };
+      "visible": { Args: { "told": string }; Returns: string };
     };
     Enums: {
       [_ in never]: never;

@@ -1,6 +1,5 @@
 import type { Logger } from "pino";
-import { canonicalJson, sha256Hex } from "../supabase/functions/_shared/canonical-json.ts";
-import { type Manifest, parseManifest } from "../supabase/functions/_shared/manifest.ts";
+import type { Manifest } from "../supabase/functions/_shared/manifest.ts";
 import { formatError } from "../supabase/functions/_shared/problems.ts";
 import { type AbortCause, failureOf, type RetryRules, settleFailure, type Settlement } from "./outcome.ts";
 import {
@@ -15,6 +14,7 @@ import type { Readiness } from "./readiness/readiness.ts";
 import { type Claim, type Registry, wantsStop } from "./registry.ts";
 import type { Scratch } from "./scratch.ts";
 import { stageUpload } from "./staging.ts";
+import { verifyManifest } from "./verify-manifest.ts";
 
 export interface AttemptDeps {
   registry: Registry;
@@ -183,23 +183,6 @@ async function remember(claim: Claim, ids: PlatformIds, { registry }: AttemptDep
     throw databaseError(error);
   });
   if (!isHeld) throw new PlatformError("transient", "lease_lost", "Another deployer has this deployment by now");
-}
-
-/** What is deployed is what was enqueued, to the byte. @throws {PlatformError} permanent */
-async function verifyManifest(claim: Claim): Promise<Manifest> {
-  const sha256 = await sha256Hex(canonicalJson(claim.manifest));
-  if (sha256 !== claim.manifest_sha256) {
-    throw new PlatformError(
-      "permanent",
-      "manifest_mismatch",
-      `The manifest in the registry has SHA-256 ${sha256}, its row says ${claim.manifest_sha256}: it was changed by hand. Make a new one: select osp.redeploy('${claim.service_schema}')`,
-    );
-  }
-  try {
-    return parseManifest(`of deployment ${claim.id}`, claim.manifest);
-  } catch (error) {
-    throw new PlatformError("permanent", "manifest_invalid", formatError(error), {}, { cause: error });
-  }
 }
 
 /** Undefined: the lease is lost, so whoever has it now settles. */

@@ -22,6 +22,11 @@ const variablesSchema = z.string().transform((text, context) => {
   }
 });
 
+function hasCredentials(url: string): boolean {
+  const parsed = URL.parse(url);
+  return parsed !== null && (parsed.username !== "" || parsed.password !== "");
+}
+
 const stateDirectory = z.string().default(".osp").transform((path) => resolve(path));
 /** Workers and Railway take whole seconds alone. */
 const drainSeconds = wholeSeconds(0).default(30);
@@ -31,13 +36,19 @@ const environmentSchema = z.object({
   DATABASE_URL: z.string("is not set: the Postgres URL of a role that is a member of osp_deployer").regex(
     /^postgres(ql)?:\/\//,
     "must begin with postgresql://",
+  ).refine(
+    (url) => URL.canParse(url),
+    "is no URL: a character such as / # ? @ : in the password must be percent-encoded",
   ),
   OSP_PLATFORM: z.enum(["local", "railway"], "must be local or railway"),
   /** `temporal`: deployed means that Temporal shows the worker polling. `platform`: it means that the platform says so. */
   OSP_READINESS: z.enum(["temporal", "platform"]).default("temporal"),
   OSP_STATE_DIR: stateDirectory,
   /** Where the Edge Functions are, such as https://<ref>.supabase.co/functions/v1; unset: nothing is rung from here. */
-  FUNCTIONS_URL: z.url("must be a URL").optional(),
+  FUNCTIONS_URL: z.url({ protocol: /^https?$/, error: "must be an http or https URL" })
+    // It is told in errors, and fetch takes none with a password.
+    .refine((url) => !hasCredentials(url), "must be a URL without user and password: OSP_WEBHOOK_SECRET is the secret")
+    .optional(),
   OSP_WEBHOOK_SECRET: z.string().min(16, "must have at least 16 characters").optional(),
   OSP_CONCURRENCY: z.coerce.number().int().min(1).max(100).default(4),
   OSP_POLL_SECONDS: seconds(0.05).default(2),

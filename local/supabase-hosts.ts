@@ -1,4 +1,4 @@
-import { writeFileSync } from "node:fs";
+import { chmodSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { z } from "zod";
 import { formatError, formatProblems, problemsOf } from "../supabase/functions/_shared/problems.ts";
@@ -71,7 +71,10 @@ async function start(cli: SupabaseCli): Promise<void> {
 }
 
 function writeFunctionsEnv(file: string, values: Record<string, string>): void {
-  writeFileSync(file, Object.entries(values).map(([name, value]) => `${name}=${value}\n`).join(""), { mode: 0o600 });
+  const lines = Object.entries(values).map(([name, value]) => `${name}=${value}\n`);
+  writeFileSync(file, "", { mode: 0o600 });
+  chmodSync(file, 0o600); // one that is there keeps its mode
+  writeFileSync(file, lines.join(""));
 }
 
 /** `NAME="value"` lines. @throws {StackError} naming what is missing */

@@ -27,7 +27,7 @@ export interface Launch {
 const inFlight: DeploymentStatus[] = ["QUEUED", "INITIALIZING", "BUILDING", "DEPLOYING", "WAITING", "NEEDS_APPROVAL"];
 const serving: DeploymentStatus[] = ["SUCCESS", "SLEEPING", "CRASHED"];
 
-const isInFlight = ({ status }: Deployment) => inFlight.includes(status);
+export const isInFlight = ({ status }: Deployment) => inFlight.includes(status);
 export const isActive = ({ status }: Deployment) => serving.includes(status);
 export const canRedeploy = (deployment: Deployment) =>
   !isInFlight(deployment) && !["REMOVING", "REMOVED", "SKIPPED"].includes(deployment.status);

@@ -12,7 +12,7 @@ export interface PollerSettings {
 
 /** Follows all deployments of this deployer that are under way, together. */
 export interface StatusPoller {
-  /** `firstSeconds`: other than usual. */
+  /** `firstSeconds`: sooner than usual. */
   follow(id: string, firstSeconds?: number): Followed;
 }
 
@@ -81,7 +81,7 @@ export function createStatusPoller({ ask, firstSeconds, capSeconds }: PollerSett
 
   return {
     follow(id, first = firstSeconds) {
-      const waitMs = first * 1000;
+      const waitMs = Math.min(first, firstSeconds) * 1000;
       const one: Waiter = { id, dueAt: performance.now() + waitMs, waitMs, failures: 0, looks: 0, waiting: undefined };
       waiters.add(one);
       return {

@@ -1,40 +1,21 @@
 /**
- * Bundles workflows and looks at what came out, in a process of its own: webpack's 120 MB go back to the machine, and
- * foreign code is evaluated where no credential is in the environment. Request on stdin, answer on stdout, both JSON.
+ * Bundles workflows in a process of its own: webpack's 120 MB go back to the machine, and no credential is in the environment.
+ * Nothing of what is bundled runs here. Request on stdin, answer on file descriptor 3, both JSON.
  */
-import { writeFileSync } from "node:fs";
+import { writeFileSync, writeSync } from "node:fs";
 import { createRequire } from "node:module";
-import { dirname, resolve } from "node:path";
+import { dirname, resolve, sep } from "node:path";
 import { json } from "node:stream/consumers";
 import { bundleWorkflowCode, DefaultLogger } from "@temporalio/worker";
-import { z } from "zod";
-import { checkBundle } from "./check-bundle.ts";
 import { describeError } from "./exit.ts";
-
-export const bundleRequestSchema = z.object({
-  entryFile: z.string(),
-  outputFile: z.string(),
-  /** Names that the bundle must export, with the module each comes from. */
-  expected: z.array(z.object({ name: z.string(), module: z.string() })),
-});
-export type BundleRequest = z.infer<typeof bundleRequestSchema>;
-
-export const bundleAnswerSchema = z.object({
-  problems: z.array(z.string()),
-  unverified: z.string().optional(),
-  /** Absolute paths of all files that were read. */
-  dependencies: z.array(z.string()),
-  /** Absolute paths that were looked for and not found: a file that appears there changes the bundle. */
-  missing: z.array(z.string()),
-});
-export type BundleAnswer = z.infer<typeof bundleAnswerSchema>;
+import { type BundleAnswer, type BundleRequest, bundleRequestSchema } from "./run-bundle-child.ts";
 
 if (import.meta.main) {
   const answer = await bundle(bundleRequestSchema.parse(await json(process.stdin)));
-  process.stdout.write(JSON.stringify(answer));
+  writeSync(3, JSON.stringify(answer));
 }
 
-async function bundle({ entryFile, outputFile, expected }: BundleRequest): Promise<BundleAnswer> {
+async function bundle({ entryFile, outputFile, portableFrom }: BundleRequest): Promise<BundleAnswer> {
   const errors: string[] = [];
   const files = { dependencies: new Set<string>(), missing: new Set<string>() };
   try {
@@ -44,6 +25,7 @@ async function bundle({ entryFile, outputFile, expected }: BundleRequest): Promi
       logger: new DefaultLogger("ERROR", ({ message }) => void errors.push(message)),
       webpackConfigHook: (config) => ({
         ...config,
+        ...(portableFrom === undefined ? {} : portable(config, portableFrom)),
         resolve: {
           ...config.resolve,
           modules: [...(config.resolve?.modules ?? []), packagesDirectory()],
@@ -52,6 +34,7 @@ async function bundle({ entryFile, outputFile, expected }: BundleRequest): Promi
         },
         plugins: [
           ...(config.plugins ?? []),
+          ...(portableFrom === undefined ? [] : [portableIds(portableFrom)]),
           (compiler) => {
             compiler.hooks.done.tap("osp-dependencies", ({ compilation }) => {
               for (const file of compilation.fileDependencies) files.dependencies.add(file);
@@ -62,8 +45,7 @@ async function bundle({ entryFile, outputFile, expected }: BundleRequest): Promi
       }),
     });
     writeFileSync(outputFile, code);
-    const checked = checkBundle(code, expected);
-    return { ...checked, dependencies: [...files.dependencies], missing: [...files.missing] };
+    return { problems: [], dependencies: [...files.dependencies], missing: [...files.missing] };
   } catch (error) {
     const problem = `workflows cannot be bundled: ${errors.length > 0 ? webpackErrors(errors) : describeError(error)}`;
     return { problems: [problem], dependencies: [], missing: [] };
@@ -79,6 +61,50 @@ function temporalAliases(): Record<string, string> {
   return Object.fromEntries(
     ["@temporalio/workflow", "@temporalio/common"].map((name) => [name, resolve(packagesDirectory(), name)]),
   );
+}
+
+type WebpackConfig = Parameters<NonNullable<Parameters<typeof bundleWorkflowCode>[0]["webpackConfigHook"]>>[0];
+type WebpackPlugin = Extract<NonNullable<WebpackConfig["plugins"]>[number], (...given: never[]) => unknown>;
+
+/** Without absolute paths, which the sources and the name of the output would bring in. */
+function portable(config: WebpackConfig, directory: string): Partial<WebpackConfig> {
+  return {
+    // Lines, no columns: in the entry, which names the workflows by their path, those would differ.
+    devtool: "inline-nosources-cheap-module-source-map",
+    output: {
+      ...config.output,
+      pathinfo: false,
+      filename: "workflow-bundle.js",
+      devtoolModuleFilenameTemplate: ({ absoluteResourcePath }: { absoluteResourcePath: string }) =>
+        portableName(absoluteResourcePath, directory),
+    },
+    module: {
+      ...config.module,
+      // As the SDK has it for .js: where the module itself was made of others, positions are theirs.
+      rules: [...(config.module?.rules ?? []), { test: /\.mjs$/, enforce: "pre", use: [sourceMapLoader()] }],
+    },
+  };
+}
+
+/** Webpack's own ids are paths relative to wherever it runs. */
+function portableIds(directory: string): WebpackPlugin {
+  return (compiler) => {
+    compiler.hooks.compilation.tap("osp-portable-ids", ({ hooks, chunkGraph }) => {
+      hooks.moduleIds.tap("osp-portable-ids", (modules) => {
+        for (const module of modules) chunkGraph.setModuleId(module, portableName(module.identifier(), directory));
+      });
+    });
+  };
+}
+
+/** @param path of a file, or an identifier of webpack's that holds some: loaders before it, "ignored|<context>|<request>" */
+function portableName(path: string, directory: string): string {
+  const file = path.split("!").at(-1) ?? path;
+  return file.replaceAll(directory + sep, "").replaceAll(packagesDirectory(), "node_modules");
+}
+
+function sourceMapLoader(): string {
+  return createRequire(createRequire(import.meta.url).resolve("@temporalio/worker")).resolve("source-map-loader");
 }
 
 /** Webpack's report without its list of assets and modules, on one line. */

@@ -7,7 +7,9 @@ import { MODULES_EXPORT } from "./workflow-entry.ts";
 export interface BundleCheck {
   problems: string[];
   /** Why the exports could not be looked at, though the bundle may well be right. */
-  unverified?: string;
+  unverified?: string | undefined;
+  /** Names under which it exports functions. */
+  functions: string[];
 }
 
 /**
@@ -23,17 +25,19 @@ export function checkBundle(code: string, expected: readonly { name: string; mod
   } catch (error) {
     // Module-scope code may need a running workflow (`uuid4()`): not a fault that can be judged here.
     if (describeError(error).includes("outside of a Workflow") || nameOf(error) === "IllegalStateError") {
-      return { problems: [], unverified: describeError(error) };
+      return { problems: [], unverified: describeError(error), functions: [] };
     }
-    return { problems: [`workflows cannot be loaded: ${describeError(error)}`] };
+    return { problems: [`workflows cannot be loaded: ${describeError(error)}`], functions: [] };
   }
   const modules = Object(exported[MODULES_EXPORT]);
   return {
     problems: expected.flatMap(({ name, module }) => {
       const found = exported[name];
       if (typeof found === "function") return [];
-      return [`workflow "${name}": ${module} ${whatIsWrong(found, Object(modules[module]))}`];
+      // A bundle of one module exports what that does.
+      return [`workflow "${name}": ${module} ${whatIsWrong(found, Object(modules[module] ?? exported))}`];
     }),
+    functions: functionsIn(exported),
   };
 }
 
@@ -56,6 +60,10 @@ function nameOf(error: unknown): unknown {
 function whatIsWrong(found: unknown, namespace: Record<string, unknown>): string {
   if (found !== undefined) return `exports a ${typeof found} under this name, not a function`;
   const values = { ...Object(namespace["default"]), ...namespace };
-  const functions = Object.keys(values).filter((name) => typeof values[name] === "function");
+  const functions = functionsIn(values);
   return `exports no such function; it exports ${functions.length === 0 ? "none" : functions.join(", ")}`;
+}
+
+function functionsIn(values: Record<string, unknown>): string[] {
+  return Object.keys(values).filter((name) => typeof values[name] === "function");
 }

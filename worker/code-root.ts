@@ -15,8 +15,11 @@ export class CodePathError extends Error {
 
 /** A module that a manifest names. */
 export interface ModuleFile {
-  /** `built-in`: the worker's own, for services without code of their own. */
-  kind: "built-in" | "own";
+  /**
+   * `built-in`: the worker's own, for services without code of their own. `own`: lies in the code root. `pushed`: by
+   * `osp code push`.
+   */
+  kind: "built-in" | "own" | "pushed";
   /** Absolute, symlinks resolved. */
   file: string;
   /** As the manifest names it. */

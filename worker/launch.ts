@@ -50,7 +50,7 @@ async function run({ environment, codeRoot, isCheck }: Launch, ending: Ending): 
   });
 
   const { loadService } = await import("./load-service.ts");
-  const queues = await loadService(manifest, codeRoot, config.cacheDirectory, log);
+  const queues = await loadService({ manifest, codeRoot, cacheDirectory: config.cacheDirectory, log, isCheck });
   if (isCheck) return;
   const health = config.port === undefined ? undefined : await startHealthServer(config.port);
   await serve({ config, manifest, queues, health, stop, ending });

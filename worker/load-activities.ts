@@ -1,9 +1,8 @@
-import { pathToFileURL } from "node:url";
 import type { Manifest } from "../supabase/functions/_shared/manifest.ts";
 import type { ModuleFile } from "./code-root.ts";
-import { describeError } from "./exit.ts";
+import { importActivities } from "./import-activities.ts";
+import { inspectActivities } from "./inspect-code.ts";
 import { createHttpActivity } from "./service/activities.ts";
-import { shareTemporalPackages } from "./share-temporal-packages.ts";
 
 /** Activities by name, as a Temporal Worker takes them. */
 export type Activities = Record<string, unknown>;
@@ -34,41 +33,51 @@ export function createHttpActivities(manifest: Manifest, names: Iterable<string>
  * a class, would be callable too.
  */
 export async function loadOwnActivities(module: ModuleFile, names: Iterable<string>): Promise<LoadedActivities> {
-  const exported = await importExports(module);
-  if ("problem" in exported) return { activities: {}, problems: [exported.problem] };
-  const found = new Map<string, unknown>();
-  const problems: string[] = [];
-  for (const name of names) {
-    const value = exported.values.get(name);
-    if (typeof value === "function") found.set(name, value);
-    else problems.push(`activity "${name}": ${module.name} ${whatIsWrong(value, exported.values)}`);
-  }
-  return { activities: Object.fromEntries(found), problems };
+  // What was pushed is one file, with a map to those that it was made of.
+  if (module.kind === "pushed") process.setSourceMapsEnabled(true);
+  const exported = await importActivities(module.file);
+  if ("failure" in exported) return { activities: {}, problems: [cannotLoad(module, exported.failure)] };
+  const { values } = exported;
+  const types = new Map([...values].map(([name, value]) => [name, typeof value]));
+  return {
+    activities: Object.fromEntries([...names].map((name) => [name, values.get(name)])),
+    problems: wrongNames(module, names, types),
+  };
 }
 
-/** By name; a CommonJS module's exports are found on its `default` where Node cannot see them. */
-async function importExports(module: ModuleFile): Promise<{ values: Map<string, unknown> } | { problem: string }> {
-  shareTemporalPackages();
-  try {
-    const namespace: Record<string, unknown> = await import(pathToFileURL(module.file).href);
-    const fallback = namespace["default"];
-    return { values: new Map([...Object.entries(Object(fallback)), ...Object.entries(namespace)]) };
-  } catch (error) {
-    return { problem: `activities_path: ${module.name} cannot be loaded: ${describeError(error)}${hintFor(error)}` };
-  }
+/**
+ * Whether the service's own activities could be loaded, without loading them here.
+ *
+ * @param exported names that pushed code is known to export, though its module cannot be loaded without the environment that it has
+ *   where it runs
+ */
+export async function checkOwnActivities(
+  module: ModuleFile,
+  names: Iterable<string>,
+  exported: readonly string[] | undefined,
+): Promise<{ problems: string[]; unverified?: string }> {
+  const inspected = await inspectActivities(module);
+  if ("types" in inspected) return { problems: wrongNames(module, names, inspected.types) };
+  if ("problem" in inspected) return { problems: [cannotLoad(module, inspected.problem)] };
+  const reason = cannotLoad(module, inspected.failure);
+  if (exported === undefined) return { problems: [reason] };
+  const types = new Map(exported.map((name) => [name, "function"]));
+  return { problems: wrongNames(module, names, types), unverified: reason };
 }
 
-function hintFor(error: unknown): string {
-  const code = error instanceof Error && "code" in error ? error.code : undefined;
-  if (code === "ERR_UNSUPPORTED_TYPESCRIPT_SYNTAX") {
-    return ". Node runs only erasable TypeScript: compile it to JavaScript";
-  }
-  if (code === "ERR_MODULE_NOT_FOUND") return ". Ship what it imports along with it";
-  return "";
+function cannotLoad(module: ModuleFile, reason: string): string {
+  return `activities_path: ${module.name} cannot be loaded: ${reason}`;
 }
 
-function whatIsWrong(found: unknown, values: Map<string, unknown>): string {
-  if (found !== undefined) return `exports a ${typeof found} under this name, not a function`;
-  const functions = [...values].filter(([, value]) => typeof value === "function").map(([name]) => name);
+/** @param types the `typeof` of each export */
+function wrongNames(module: ModuleFile, names: Iterable<string>, types: Map<string, string>): string[] {
+  return [...names].filter((name) => types.get(name) !== "function").map((name) =>
+    `activity "${name}": ${module.name} ${whatIsWrong(types.get(name), types)}`
+  );
+}
+
+function whatIsWrong(found: string | undefined, types: Map<string, string>): string {
+  if (found !== undefined && found !== "undefined") return `exports a ${found} under this name, not a function`;
+  const functions = [...types].filter(([, type]) => type === "function").map(([name]) => name);
   return `exports no such function; it exports ${functions.length === 0 ? "none" : functions.join(", ")}`;
 }

@@ -1,10 +1,11 @@
 import { type Manifest, type ManifestWorkflow, workflowsByTaskQueue } from "../supabase/functions/_shared/manifest.ts";
 import { CodePathError, findModule, type ModuleFile } from "./code-root.ts";
 import { EXIT_CODES, WorkerExitError } from "./exit.ts";
-import { type Activities, createHttpActivities, loadOwnActivities } from "./load-activities.ts";
+import { type Activities, checkOwnActivities, createHttpActivities, loadOwnActivities } from "./load-activities.ts";
 import type { Log } from "./log.ts";
+import { builtInInstead, findPushedCode, isPushedPath, type PushedCode } from "./pushed-code.ts";
 import { createPlanActivities } from "./service/activities.ts";
-import { bundleBuiltInWorkflows, bundleOwnWorkflows } from "./workflow-bundles.ts";
+import { bundleBuiltInWorkflows, bundleOwnWorkflows, bundlePushedWorkflows } from "./workflow-bundles.ts";
 
 /** All that polling one task queue takes; everything in it was found and checked. */
 export interface ServiceQueue {
@@ -14,23 +15,35 @@ export interface ServiceQueue {
   activities: Activities;
 }
 
+export interface ServiceToLoad {
+  manifest: Manifest;
+  codeRoot: string;
+  cacheDirectory: string;
+  log: Log;
+  /** Validate only: foreign code is not loaded into this process. */
+  isCheck: boolean;
+}
+
+/** What the manifest names, as far as it was found. */
+interface FoundModules {
+  /** By the name that the manifest gives. */
+  modules: Map<string, ModuleFile>;
+  pushed: PushedCode | undefined;
+}
+
 /**
  * Finds and checks all that the manifest names: modules, exports, the endpoint.
  *
  * @throws {WorkerExitError} listing every problem: nothing polls before all of it is right
  */
-export async function loadService(
-  manifest: Manifest,
-  codeRoot: string,
-  cacheDirectory: string,
-  log: Log,
-): Promise<ServiceQueue[]> {
+export async function loadService(service: ServiceToLoad): Promise<ServiceQueue[]> {
+  const { manifest, codeRoot, cacheDirectory, log } = service;
   const problems: string[] = [];
-  const modules = await findModules(manifest, codeRoot, problems);
-  const activities = await loadActivities(manifest, modules, problems);
+  const found = await findModules(manifest, codeRoot, problems);
+  const activities = await loadActivities(service, found, problems);
   const queues: ServiceQueue[] = [];
   for (const [taskQueue, workflows] of workflowsByTaskQueue(manifest)) {
-    const bundle = await bundleWorkflows({ workflows, modules, codeRoot, cacheDirectory });
+    const bundle = await bundleWorkflows({ ...found, workflows, codeRoot, cacheDirectory });
     problems.push(...bundle.problems);
     if (bundle.unverified !== undefined) {
       log.warn({ event: "worker.exports_unverified", task_queue: taskQueue, reason: bundle.unverified });
@@ -41,13 +54,21 @@ export async function loadService(
   return queues;
 }
 
-/** Each module that the manifest names, by that name; those that cannot be found become problems. */
-async function findModules(
-  manifest: Manifest,
-  codeRoot: string,
-  problems: string[],
-): Promise<Map<string, ModuleFile>> {
+/** Each module that the manifest names; those that cannot be found become problems. */
+async function findModules(manifest: Manifest, codeRoot: string, problems: string[]): Promise<FoundModules> {
   const modules = new Map<string, ModuleFile>();
+  const orProblem = async <Found>(path: string, find: () => Promise<Found>): Promise<Found | undefined> => {
+    try {
+      return await find();
+    } catch (error) {
+      if (!(error instanceof CodePathError)) throw error;
+      problems.push(`${path}: ${error.message}`);
+      return undefined;
+    }
+  };
+  const pushed = await orProblem("options.code", () => findPushedCode(manifest, codeRoot));
+  // Without the code itself nothing of it is there: told once.
+  if (manifest.options.code !== undefined && pushed === undefined) return { modules, pushed };
   const named = [
     { path: "activities_path", name: manifest.activities_path },
     ...manifest.workflows.map((workflow, index) => ({
@@ -57,24 +78,36 @@ async function findModules(
   ];
   for (const { path, name } of named) {
     if (modules.has(name)) continue;
-    try {
-      modules.set(name, await findModule(codeRoot, name));
-    } catch (error) {
-      if (!(error instanceof CodePathError)) throw error;
-      problems.push(`${path}: ${error.message}`);
-    }
+    const module = await orProblem(path, () => findNamed(codeRoot, name, pushed));
+    if (module !== undefined) modules.set(name, module);
   }
-  return modules;
+  return { modules, pushed };
+}
+
+async function findNamed(codeRoot: string, name: string, pushed: PushedCode | undefined): Promise<ModuleFile> {
+  if (pushed === undefined || !isPushedPath(name)) return await findModule(codeRoot, name);
+  const builtIn = builtInInstead(name, pushed);
+  if (builtIn !== undefined) return await findModule(codeRoot, builtIn);
+  return { ...await findModule(codeRoot, name), kind: "pushed" };
 }
 
 async function loadActivities(
-  manifest: Manifest,
-  modules: Map<string, ModuleFile>,
+  { manifest, log, isCheck }: ServiceToLoad,
+  { modules, pushed }: FoundModules,
   problems: string[],
 ): Promise<Activities> {
   const module = modules.get(manifest.activities_path);
   if (module === undefined) return {};
   const names = new Set(manifest.workflows.flatMap((workflow) => workflow.activities));
+  if (isCheck && module.kind !== "built-in") {
+    const known = module.kind === "pushed" ? pushed?.description.activities : undefined;
+    const checked = await checkOwnActivities(module, names, known);
+    problems.push(...checked.problems);
+    if (checked.unverified !== undefined) {
+      log.warn({ event: "worker.exports_unverified", reason: checked.unverified });
+    }
+    return {};
+  }
   const loaded = module.kind === "built-in"
     ? createHttpActivities(manifest, names)
     : await loadOwnActivities(module, names);
@@ -84,20 +117,22 @@ async function loadActivities(
   return loaded.activities;
 }
 
-interface QueueCode {
+interface QueueCode extends FoundModules {
   workflows: ManifestWorkflow[];
-  modules: Map<string, ModuleFile>;
   codeRoot: string;
   cacheDirectory: string;
 }
 
-async function bundleWorkflows({ workflows, modules, codeRoot, cacheDirectory }: QueueCode) {
+async function bundleWorkflows({ workflows, modules, pushed, codeRoot, cacheDirectory }: QueueCode) {
   const exported = workflows.flatMap(({ name, workflows_path }) => {
     const module = modules.get(workflows_path);
     return module === undefined ? [] : [{ name, module }];
   });
   if (exported.every(({ module }) => module.kind === "built-in")) {
     return { path: await bundleBuiltInWorkflows(cacheDirectory), problems: [], unverified: undefined };
+  }
+  if (pushed !== undefined && exported.every(({ module }) => module.kind === "pushed")) {
+    return await bundlePushedWorkflows(exported, pushed, cacheDirectory);
   }
   return await bundleOwnWorkflows(exported, codeRoot, cacheDirectory);
 }

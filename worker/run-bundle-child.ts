@@ -1,28 +1,31 @@
-import { spawn } from "node:child_process";
-import { writeFileSync } from "node:fs";
-import { join } from "node:path";
-import { text } from "node:stream/consumers";
 import { fileURLToPath } from "node:url";
-import type { BundleAnswer, BundleRequest } from "./bundle-child.ts";
+import { z } from "zod";
+import { runIsolated } from "../host/isolated-node.ts";
 
 const CHILD = fileURLToPath(new URL("./bundle-child.ts", import.meta.url));
 const CHILD_MS = 120_000;
 
+export const bundleRequestSchema = z.object({
+  entryFile: z.string(),
+  outputFile: z.string(),
+  /** The same bytes wherever the files lie: names in the bundle are relative to this directory, and no source is in it. */
+  portableFrom: z.string().optional(),
+});
+export type BundleRequest = z.infer<typeof bundleRequestSchema>;
+
+const bundleAnswerSchema = z.object({
+  problems: z.array(z.string()),
+  /** Absolute paths of all files that were read. */
+  dependencies: z.array(z.string()),
+  /** Absolute paths that were looked for and not found: a file that appears there changes the bundle. */
+  missing: z.array(z.string()),
+});
+export type BundleAnswer = z.infer<typeof bundleAnswerSchema>;
+
 /** Bundles in a child process with an empty environment; problems with the code are in the answer. */
-export async function runBundleChild(
-  directory: string,
-  { entry, outputFile, expected }: { entry: string } & Omit<BundleRequest, "entryFile">,
-): Promise<BundleAnswer> {
-  // .mjs: whatever package.json lies above it, the entry is a module.
-  const entryFile = join(directory, "entry.mjs");
-  writeFileSync(entryFile, entry);
-  const child = spawn(process.execPath, [CHILD], { env: {}, timeout: CHILD_MS, killSignal: "SIGKILL" });
-  const ended = Promise.withResolvers<number | NodeJS.Signals | null>();
-  child.on("error", ended.reject);
-  child.on("close", (code, signal) => ended.resolve(code ?? signal));
-  child.stdin.on("error", () => {}); // a child that died: its exit code tells
-  child.stdin.end(JSON.stringify({ entryFile, outputFile, expected } satisfies BundleRequest));
-  const [stdout, stderr, code] = await Promise.all([text(child.stdout), text(child.stderr), ended.promise]);
-  if (code === 0) return JSON.parse(stdout);
-  throw new Error(`Cannot bundle workflows: the bundling process ended with ${code}: ${stderr.slice(-2_000)}`);
+export async function runBundleChild(request: BundleRequest): Promise<BundleAnswer> {
+  const end = await runIsolated({ script: CHILD, input: JSON.stringify(request), timeoutMs: CHILD_MS });
+  if (end.code === 0) return bundleAnswerSchema.parse(JSON.parse(end.answer));
+  const how = end.isLate ? `took longer than ${CHILD_MS / 1000} s` : `ended with ${end.signal ?? end.code}`;
+  throw new Error(`Cannot bundle workflows: the bundling process ${how}: ${end.stderr.slice(-2_000)}`);
 }

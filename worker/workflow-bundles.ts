@@ -1,14 +1,16 @@
 import { createHash } from "node:crypto";
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { readFile } from "node:fs/promises";
-import { createRequire } from "node:module";
 import { basename, isAbsolute, join, relative, resolve, sep } from "node:path";
 import { fileURLToPath } from "node:url";
 import { z } from "zod";
+import { CODE_FILES } from "../supabase/functions/_shared/service-code.ts";
 import { type BundleCache, openBundleCache } from "./bundle-cache.ts";
-import type { BundleAnswer } from "./bundle-child.ts";
 import { EXIT_CODES, WorkerExitError } from "./exit.ts";
-import { runBundleChild } from "./run-bundle-child.ts";
+import { inspectWorkflows } from "./inspect-code.ts";
+import type { PushedCode } from "./pushed-code.ts";
+import { type BundleAnswer, runBundleChild } from "./run-bundle-child.ts";
+import { sdkVersion } from "./sdk-version.ts";
 import { builtInEntry, workflowEntry, type WorkflowExport } from "./workflow-entry.ts";
 
 export interface WorkflowBundle {
@@ -45,32 +47,74 @@ export async function bundleOwnWorkflows(
   const requestKey = hashOf(["own", toolchain(), JSON.stringify(files)]);
   const recorded = await readRecorded(cache, requestKey, codeRoot);
   if (recorded !== undefined) return { path: recorded, problems: [], unverified: undefined };
-  const expected = exported.map(({ name, module }) => ({ name, module: module.name }));
-  return await build(cache, workflowEntry(exported), expected, (answer) => {
+  return await build(cache, workflowEntry(exported), expectedOf(exported), (answer, isVerified) => {
     const inputs = inputsOf(answer, codeRoot);
-    if (answer.unverified === undefined && answer.problems.length === 0) {
-      cache.write(JSON.stringify(inputs), `${requestKey}.json`);
-    }
+    if (isVerified) cache.write(JSON.stringify(inputs), `${requestKey}.json`);
     return bundleName(requestKey, inputs);
+  });
+}
+
+/**
+ * The workflows of pushed code, as they were bundled when it was pushed; with another SDK than that they are bundled anew. What
+ * was checked once, in the build of an image or before a deployment, is not looked at again.
+ */
+export async function bundlePushedWorkflows(
+  exported: readonly WorkflowExport[],
+  pushed: PushedCode,
+  cacheDirectory: string,
+): Promise<WorkflowBundle> {
+  const cache = openBundleCache(cacheDirectory);
+  const { path, problems } = await findPushedBundle(pushed, cache);
+  if (problems.length > 0) return { path, problems, unverified: undefined };
+  const expected = expectedOf(exported);
+  const checked = `${hashOf(["checked", toolchain(), readFileSync(path, "utf8"), JSON.stringify(expected)])}.checked`;
+  if (cache.find(checked) !== undefined) return { path, problems: [], unverified: undefined };
+  const found = await inspectWorkflows(path, expected, true);
+  if (found.problems.length === 0 && found.unverified === undefined) cache.write("checked\n", checked);
+  return { path, problems: found.problems, unverified: found.unverified };
+}
+
+async function findPushedBundle(
+  { directory, description }: PushedCode,
+  cache: BundleCache,
+): Promise<{ path: string; problems: string[] }> {
+  const asPushed = join(directory, CODE_FILES.workflowBundle);
+  if (description.sdk_version === sdkVersion() && existsSync(asPushed)) return { path: asPushed, problems: [] };
+  const entryFile = join(directory, CODE_FILES.workflows);
+  const name = `${hashOf(["pushed", toolchain(), readFileSync(entryFile, "utf8")])}.js`;
+  const found = cache.find(name);
+  if (found !== undefined) return { path: found, problems: [] };
+  return await cache.buildIn(async (work) => {
+    const outputFile = join(work, "bundle.js");
+    const { problems } = await runBundleChild({ entryFile, outputFile, portableFrom: directory });
+    return { path: problems.length === 0 ? cache.keep(outputFile, name) : "", problems };
   });
 }
 
 type Expected = { name: string; module: string }[];
 
+function expectedOf(exported: readonly WorkflowExport[]): Expected {
+  return exported.map(({ name, module }) => ({ name, module: module.name }));
+}
+
 async function build(
   cache: BundleCache,
   entry: string,
   expected: Expected,
-  nameOf: (answer: BundleAnswer) => string,
+  nameOf: (answer: BundleAnswer, isVerified: boolean) => string,
 ): Promise<WorkflowBundle> {
   return await cache.buildIn(async (directory) => {
+    // .mjs: whatever package.json lies above it, the entry is a module.
+    const entryFile = join(directory, "entry.mjs");
+    writeFileSync(entryFile, entry);
     const outputFile = join(directory, "bundle.js");
-    const answer = await runBundleChild(directory, { entry, outputFile, expected });
+    const answer = await runBundleChild({ entryFile, outputFile });
+    if (answer.problems.length > 0) return { path: "", problems: answer.problems, unverified: undefined };
+    const { problems, unverified } = await inspectWorkflows(outputFile, expected, false);
+    if (problems.length > 0) return { path: "", problems, unverified };
     const isOwn = (file: string) => !file.startsWith(directory + sep);
     const own = { ...answer, dependencies: answer.dependencies.filter(isOwn), missing: answer.missing.filter(isOwn) };
-    const { problems, unverified } = answer;
-    const path = problems.length === 0 ? cache.keep(outputFile, nameOf(own)) : "";
-    return { path, problems, unverified };
+    return { path: cache.keep(outputFile, nameOf(own, unverified === undefined)), problems, unverified };
   });
 }
 
@@ -104,10 +148,7 @@ function bundleName(requestKey: string, inputs: Inputs): string {
 
 /** What turns files into a bundle: a bundle is for the SDK version that made it only. */
 function toolchain(): string {
-  const { version } = z.object({ version: z.string() }).parse(
-    createRequire(import.meta.url)("@temporalio/worker/package.json"),
-  );
-  return `bundle 1, sdk ${version}, node ${process.versions.node.split(".")[0]}`;
+  return `bundle 1, sdk ${sdkVersion()}, node ${process.versions.node.split(".")[0]}`;
 }
 
 function contentHash(file: string): string | null {

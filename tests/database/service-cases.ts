@@ -499,11 +499,25 @@ export const serviceCases: ServiceCase[] = [
     refused: { path: "options.activity_timeout_seconds", rule: /whole number|86400/ },
     onlyZod: true,
   },
-  ...["__proto__", "constructor", "toString", "code"].map((key) => ({
+  ...["__proto__", "constructor", "toString"].map((key) => ({
     title: `an option named ${key}`,
     row: optionsOf(`{${JSON.stringify(key)}: {"polluted": true}}`),
     refused: { path: "options", rule: new RegExp(`"${key}"`) },
     onlyZod: true,
+  })),
+  { title: "code by its hash", row: optionsOf(`{"code": "${"0a".repeat(32)}"}`) },
+  ...["0A".repeat(32), "0a".repeat(31), "0a".repeat(33), `${"0a".repeat(32)}\n`, "", "latest", "../../x", "__proto__"]
+    .map((
+      code,
+    ) => ({
+      title: `code like ${shown(code.slice(0, 20))}, ${code.length} characters`,
+      row: optionsOf(JSON.stringify({ code })),
+      refused: { path: "options.code", rule: /64 hex digits/ },
+    })),
+  ...["null", "7", "true", "[]", '{"polluted": true}'].map((code) => ({
+    title: `code that is ${code}`,
+    row: optionsOf(`{"code": ${code}}`),
+    refused: { path: "options.code", rule: /must be a string/ },
   })),
   {
     title: "an option whose name would clear a terminal",

@@ -1,5 +1,6 @@
 import { createHandler, type HandlerDeps } from "../../supabase/functions/queue-worker-build/handler.ts";
 import type {
+  CodeStore,
   Intent,
   IntentQueue,
   ManifestStore,
@@ -55,12 +56,38 @@ export function createSqlQueue(database: Pick<TestDatabase, "rows">): IntentQueu
   };
 }
 
+/** A Storage that has these archives, `<schema>/<code>`, and a list of them by SQL. */
+export function createMemoryCode(database: Pick<TestDatabase, "rows">, archives: Set<string> = new Set()): CodeStore {
+  return {
+    async keep(schema, code) {
+      const [row] = await database.rows<{ kept: boolean }>(`select osp_metadata.use_code($1, $2) as kept`, [
+        schema,
+        code,
+      ]);
+      if (row?.kept !== true) throw new Error("It is just being removed");
+      return archives.has(`${schema}/${code}`);
+    },
+    async remove(paths) {
+      for (const path of paths) archives.delete(path.replace(/\.tar\.gz$/, ""));
+    },
+  };
+}
+
+/** Code that nobody uses, by SQL. */
+export function createSqlUnusedCode(database: Pick<TestDatabase, "rows">): PrunedObjects {
+  return takenBySql(database, "take_unused_code", "forget_unused_code");
+}
+
 /** What retention let go of, by SQL. */
 export function createSqlPrunedObjects(database: Pick<TestDatabase, "rows">): PrunedObjects {
+  return takenBySql(database, "take_pruned_objects", "forget_pruned_objects");
+}
+
+function takenBySql(database: Pick<TestDatabase, "rows">, take: string, forget: string): PrunedObjects {
   return {
-    take: () => database.rows<PrunedObject>(`select * from osp_metadata.take_pruned_objects()`),
+    take: () => database.rows<PrunedObject>(`select * from osp_metadata.${take}()`),
     async forget(objects, reason) {
-      await database.rows(`select osp_metadata.forget_pruned_objects($1, $2, $3)`, [
+      await database.rows(`select osp_metadata.${forget}($1, $2, $3)`, [
         objects[0]?.lease_token,
         objects.map((object) => object.path),
         reason ?? null,
@@ -75,7 +102,9 @@ export function createTestHandler(database: TestDatabase, deps: Partial<HandlerD
     defaults: { activityEndpoint: endpoint },
     queue: createSqlQueue(database),
     store: createMemoryStore(),
+    code: createMemoryCode(database),
     pruned: createSqlPrunedObjects(database),
+    unusedCode: createSqlUnusedCode(database),
     ringAgain: () => {},
     log: () => {},
     now: () => performance.now(),

@@ -9,6 +9,7 @@ import {
 } from "./manifest.ts";
 import { formatProblems, problemsOf } from "./problems.ts";
 import { serviceSchema } from "./service.ts";
+import { CODE_ACTIVITIES_PATH, CODE_WORKFLOWS_PATH } from "./service-code.ts";
 
 /** What the project sets for all services. */
 export interface ProjectDefaults {
@@ -48,7 +49,9 @@ export async function buildManifest(
   const service = parseSpec(spec);
   const { service_schema, service_name, options } = service;
   const endpoint = options.activity_endpoint ?? defaults.activityEndpoint;
-  if (endpoint === undefined) {
+  // Code may bring the activities as well: the worker looks, and asks for an endpoint where it does not.
+  const hasCode = options.code !== undefined;
+  if (endpoint === undefined && !hasCode) {
     throw new SpecRejectedError(
       "activity_endpoint_missing",
       `Service "${service_schema}" names no endpoint for its activities and the project has no default: set ` +
@@ -61,14 +64,17 @@ export async function buildManifest(
     service_schema,
     service_name,
     revision,
-    activities_path: BUILT_IN_ACTIVITIES_PATH,
+    activities_path: hasCode ? CODE_ACTIVITIES_PATH : BUILT_IN_ACTIVITIES_PATH,
     workflows: service.workflows.map(({ name, activities }) => ({
       name,
       task_queue: taskQueueOf(service_schema),
-      workflows_path: BUILT_IN_WORKFLOWS_PATH,
+      workflows_path: hasCode ? CODE_WORKFLOWS_PATH : BUILT_IN_WORKFLOWS_PATH,
       activities,
     })),
-    options: { ...options, activity_endpoint: endpointOfService(endpoint, service_schema) },
+    options: {
+      ...options,
+      ...(endpoint === undefined ? {} : { activity_endpoint: endpointOfService(endpoint, service_schema) }),
+    },
   });
   const json = canonicalJson(manifest);
   return { manifest, json, sha256: await sha256Hex(json) };

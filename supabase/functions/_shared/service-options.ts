@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { isEndpointTemplate } from "./activity-endpoint.ts";
 import { notAnObject } from "./problems.ts";
+import { codeHash } from "./service-code.ts";
 
 /** `osp.services.options`: how a service runs, beyond which workflows it has. What is left out takes the default. */
 export const serviceOptionsSchema = z.strictObject(
@@ -27,6 +28,8 @@ export const serviceOptionsSchema = z.strictObject(
       .min(1, "must be from 1 to 1000")
       .max(1000, "must be from 1 to 1000")
       .optional(),
+    /** The service's own code; left out: it has none. */
+    code: codeHash.optional(),
   },
   notAnObject("must be an object"),
 );
@@ -36,4 +39,5 @@ export const resolvedOptionsSchema = z.strictObject({
   activity_endpoint: z.string().min(1).refine(isEndpointTemplate, "must be an http or https URL").optional(),
   activity_timeout_seconds: z.int().min(1).max(86_400).default(60),
   activity_max_attempts: z.int().min(1).max(1000).optional(),
+  code: codeHash.optional(),
 });

@@ -1,6 +1,13 @@
 import { parseConfig } from "./config.ts";
 import { createHandler } from "./handler.ts";
-import { connect, createIntentQueue, createManifestStore, createPrunedObjects } from "./supabase-adapter.ts";
+import {
+  connect,
+  createCodeStore,
+  createIntentQueue,
+  createManifestStore,
+  createPrunedObjects,
+  createUnusedCode,
+} from "./supabase-adapter.ts";
 
 const config = parseConfig(Deno.env.toObject());
 const client = connect(config.supabaseUrl, config.secretKey);
@@ -12,7 +19,9 @@ const handler = createHandler({
   defaults: { activityEndpoint: config.defaultActivityEndpoint },
   queue: createIntentQueue(client),
   store: createManifestStore(client),
+  code: createCodeStore(client),
   pruned: createPrunedObjects(client),
+  unusedCode: createUnusedCode(client),
   ringAgain,
   log,
   now: () => performance.now(),

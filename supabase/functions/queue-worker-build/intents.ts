@@ -93,3 +93,20 @@ export interface PrunedObjects {
   /** Objects of one taking are gone from Storage; with a reason they are not, and wait on. */
   forget(objects: PrunedObject[], reason?: string): Promise<void>;
 }
+
+/** Services' own code. Each call throws when the database or Storage cannot be reached or refuses, and says what to do. */
+export interface CodeStore {
+  /**
+   * Keeps a service's code from being removed and tells whether Storage has it.
+   *
+   * @throws {CodeLeavingError} while it is being removed: in a moment it is gone, or stays
+   */
+  keep(serviceSchema: string, code: string): Promise<boolean>;
+  /** Removes objects; one that is gone already is success. */
+  remove(paths: string[]): Promise<void>;
+}
+
+/** Code that nobody used is just being removed. */
+export class CodeLeavingError extends Error {
+  override readonly name = "CodeLeavingError";
+}

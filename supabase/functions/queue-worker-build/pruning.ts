@@ -1,9 +1,11 @@
 import { formatError } from "../_shared/problems.ts";
-import type { ManifestStore, PrunedObjects } from "./intents.ts";
+import type { CodeStore, ManifestStore, PrunedObjects } from "./intents.ts";
 
 export interface PruningDeps {
   pruned: PrunedObjects;
   store: ManifestStore;
+  unusedCode: PrunedObjects;
+  code: CodeStore;
   log: (event: Record<string, unknown>) => void;
 }
 
@@ -13,32 +15,43 @@ export interface Removal {
   hasMore: boolean;
 }
 
-/** A thousand objects; more of them are another run's. */
+/** A thousand objects of each kind; more of them are another run's. */
 const BATCHES_A_RUN = 10;
 
 /**
- * Removes what retention let go of from Storage. Never throws: what cannot be removed now waits on. To remove an object
- * twice does no harm, so whatever gets lost on the way is taken again when its lease ends.
+ * Removes what retention let go of from Storage, and code that nobody uses. Never throws: what cannot be removed now waits on.
+ * To remove an object twice does no harm, so whatever gets lost on the way is taken again when its lease ends.
  *
  * @param isOver whether this run has no time left
  */
 export async function removePruned(deps: PruningDeps, isOver: () => boolean): Promise<Removal> {
+  const manifests = await removeAll(deps.pruned, deps.store, deps.log, isOver);
+  const code = await removeAll(deps.unusedCode, deps.code, deps.log, isOver);
+  return { removed: manifests.removed + code.removed, hasMore: manifests.hasMore || code.hasMore };
+}
+
+async function removeAll(
+  pruned: PrunedObjects,
+  store: { remove(paths: string[]): Promise<void> },
+  log: PruningDeps["log"],
+  isOver: () => boolean,
+): Promise<Removal> {
   let removed = 0;
   try {
     for (let batch = 0; batch < BATCHES_A_RUN && !isOver(); batch++) {
-      const objects = await deps.pruned.take();
+      const objects = await pruned.take();
       if (objects.length === 0) return { removed, hasMore: false };
-      const reason = await refusalOf(deps.store.remove(objects.map((object) => object.path)));
-      await deps.pruned.forget(objects, reason);
+      const reason = await refusalOf(store.remove(objects.map((object) => object.path)));
+      await pruned.forget(objects, reason);
       if (reason !== undefined) throw new Error(reason);
       removed += objects.length;
     }
     return { removed, hasMore: true };
   } catch (error) {
-    deps.log({ event: "removal.failed", error: formatError(error) });
+    log({ event: "removal.failed", error: formatError(error) });
     return { removed, hasMore: false };
   } finally {
-    if (removed > 0) deps.log({ event: "objects.removed", objects: removed });
+    if (removed > 0) log({ event: "objects.removed", objects: removed });
   }
 }
 

@@ -3,6 +3,8 @@ import { ObjectTooLargeError } from "./intents.ts";
 export interface StorageRefusal {
   /** An object of this name exists. */
   isDuplicate: boolean;
+  /** There is no such object. */
+  isMissing: boolean;
   /** What failed and what to do. */
   error: Error;
 }
@@ -17,18 +19,19 @@ interface StorageFailure {
 }
 
 /** What Storage was asked for. */
-type StorageRequest = { verb: "upload"; bytes: number } | { verb: "removal" };
+type StorageRequest = { verb: "upload"; bytes: number } | { verb: "removal" | "look" };
 
 /** Why Storage refused a request. Only a smaller manifest helps where it is too large. */
 export function explainRefusal(failure: StorageFailure, bucket: string, request: StorageRequest): StorageRefusal {
   const told = new Set([failure.statusCode, failure.code, String(failure.status)]);
   const is = (...codes: string[]) => codes.some((code) => told.has(code));
   const isDuplicate = is("409", "KeyAlreadyExists");
-  const refused = (message: string) => ({ isDuplicate, error: new Error(message, { cause: failure }) });
+  const isMissing = is("404", "NoSuchKey", "not_found") && !/bucket/i.test(failure.message);
+  const refused = (message: string) => ({ isDuplicate, isMissing, error: new Error(message, { cause: failure }) });
 
   if (request.verb === "upload" && is("413", "EntityTooLarge")) {
     const message = `The bucket "${bucket}" of Storage takes no object of ${request.bytes} bytes`;
-    return { isDuplicate, error: new ObjectTooLargeError(message, { cause: failure }) };
+    return { isDuplicate, isMissing, error: new ObjectTooLargeError(message, { cause: failure }) };
   }
   if (is("NoSuchBucket") || (is("404") && /bucket/i.test(failure.message))) {
     return refused(
@@ -48,6 +51,6 @@ export function explainRefusal(failure: StorageFailure, bucket: string, request:
     );
   }
   if (failure.status === undefined) return refused("Storage does not answer");
-  const what = request.verb === "upload" ? "an upload into" : "a removal from";
+  const what = { upload: "an upload into", removal: "a removal from", look: "a look into" }[request.verb];
   return refused(`Storage answers ${failure.statusCode ?? failure.status} to ${what} the bucket "${bucket}"`);
 }

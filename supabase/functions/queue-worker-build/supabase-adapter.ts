@@ -1,6 +1,9 @@
 import { createClient, type SupabaseClient } from "@supabase/supabase-js";
 import { z } from "zod";
+import { CODE_BUCKET, codeObject } from "../_shared/service-code.ts";
 import {
+  CodeLeavingError,
+  type CodeStore,
   type Enqueued,
   enqueuedSchema,
   EnqueueRefusedError,
@@ -63,14 +66,23 @@ export function createIntentQueue(client: SupabaseClient): IntentQueue {
 
 /** What retention let go of, through the Data API. */
 export function createPrunedObjects(client: SupabaseClient): PrunedObjects {
+  return takenBy(client, "take_pruned_objects", "forget_pruned_objects");
+}
+
+/** Code that nobody uses, through the Data API. */
+export function createUnusedCode(client: SupabaseClient): PrunedObjects {
+  return takenBy(client, "take_unused_code", "forget_unused_code");
+}
+
+function takenBy(client: SupabaseClient, take: string, forget: string): PrunedObjects {
   const call = createCall(client);
   return {
-    take: () => call<PrunedObject[]>("take_pruned_objects", {}, z.array(prunedObjectSchema)),
+    take: () => call<PrunedObject[]>(take, {}, z.array(prunedObjectSchema)),
     async forget(objects, reason) {
       const [first] = objects;
       if (first === undefined) return;
       const paths = objects.map((object) => object.path);
-      await call("forget_pruned_objects", { lease_token: first.lease_token, paths, reason }, z.int());
+      await call(forget, { lease_token: first.lease_token, paths, reason }, z.int());
     },
   };
 }
@@ -94,9 +106,31 @@ export function createManifestStore(client: SupabaseClient): ManifestStore {
   return {
     putOnce: (path, json) => upload(path, json, { upsert: false, cacheControl: "31536000" }),
     put: (path, json) => upload(path, json, { upsert: true, cacheControl: "0" }),
-    async remove(paths) {
-      const { error } = await client.storage.from(BUCKET).remove(paths);
-      if (error !== null) throw explainRefusal(error, BUCKET, { verb: "removal" }).error;
-    },
+    remove: (paths) => removeObjects(client, BUCKET, paths),
   };
+}
+
+/** Services' own code in Supabase Storage, and the list of it through the Data API. */
+export function createCodeStore(client: SupabaseClient): CodeStore {
+  const call = createCall(client);
+  return {
+    async keep(service_schema, code) {
+      if (!await call("use_code", { service_schema, code }, z.boolean())) {
+        throw new CodeLeavingError(
+          `Code ${code} of service "${service_schema}" is just being removed: in a moment again`,
+        );
+      }
+      const { error } = await client.storage.from(CODE_BUCKET).info(codeObject(service_schema, code));
+      if (error === null) return true;
+      const refusal = explainRefusal(error, CODE_BUCKET, { verb: "look" });
+      if (refusal.isMissing) return false;
+      throw refusal.error;
+    },
+    remove: (paths) => removeObjects(client, CODE_BUCKET, paths),
+  };
+}
+
+async function removeObjects(client: SupabaseClient, bucket: string, paths: string[]): Promise<void> {
+  const { error } = await client.storage.from(bucket).remove(paths);
+  if (error !== null) throw explainRefusal(error, bucket, { verb: "removal" }).error;
 }

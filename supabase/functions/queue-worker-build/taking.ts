@@ -6,6 +6,7 @@ import {
 } from "../_shared/build-manifest.ts";
 import { formatError } from "../_shared/problems.ts";
 import {
+  type CodeStore,
   type DeploymentRequest,
   type Enqueued,
   EnqueueRefusedError,
@@ -19,6 +20,7 @@ export interface TakingDeps {
   defaults: ProjectDefaults;
   queue: IntentQueue;
   store: ManifestStore;
+  code: CodeStore;
   log: (event: Record<string, unknown>) => void;
 }
 
@@ -82,6 +84,10 @@ async function prepare(intent: Intent, deps: TakingDeps): Promise<Prepared> {
       formatError(error),
     );
   }
+  const { code } = built.manifest.options;
+  if (code !== undefined && !(await deps.code.keep(intent.service_schema, code))) {
+    return refuse(intent, "code_missing", codeMissing(intent, code));
+  }
   try {
     await deps.store.putOnce(`${intent.service_schema}/${intent.revision}-${built.sha256}.json`, built.json);
   } catch (error) {
@@ -93,6 +99,12 @@ async function prepare(intent: Intent, deps: TakingDeps): Promise<Prepared> {
 
 function refuse(intent: Intent, error_code: string, error_message: string): Prepared {
   return { request: { ...intent, error_code, error_message }, built: undefined };
+}
+
+function codeMissing({ service_schema, revision }: Intent, code: string): string {
+  return `Service "${service_schema}" revision ${revision} names code ${code}, which Storage does not have: push it by ` +
+    `\`osp code push ${service_schema} <directory>\` and name what that prints; or, where it prints the same, then: ` +
+    `select osp.redeploy('${service_schema}')`;
 }
 
 function tooLarge({ service_schema, revision }: Intent, error: ObjectTooLargeError): string {

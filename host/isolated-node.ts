@@ -1,0 +1,144 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { realpathSync } from "node:fs";
+import { Readable } from "node:stream";
+import { fileURLToPath } from "node:url";
+
+export interface IsolatedRun {
+  /** Program of ours, an absolute path. */
+  script: string;
+  args?: string[];
+  cwd?: string;
+  /** All of the child's environment: nothing of ours is handed down. */
+  environment?: Record<string, string>;
+  /** What it reads on stdin. */
+  input?: string | Uint8Array;
+  timeoutMs: number;
+  signal?: AbortSignal;
+  /**
+   * What it may read besides our own sources and packages, and what it may write. It can start no process, no thread and no
+   * native code then: Node's permission model. Left out: it may do what this process may.
+   */
+  access?: { read?: string[]; write?: string[] };
+  /** Of JavaScript objects, in MB. */
+  heapMb?: number;
+}
+
+export interface IsolatedEnd {
+  code: number | null;
+  signal: NodeJS.Signals | null;
+  /** It was killed because it took longer than `timeoutMs`. */
+  isLate: boolean;
+  /** Each at most `MOST_OUTPUT` characters, of their end. */
+  stdout: string;
+  stderr: string;
+  /** What it wrote to file descriptor 3, apart from whatever foreign code prints. */
+  answer: string;
+}
+
+const MOST_OUTPUT = 1024 * 1024;
+/** More is nobody's answer. */
+const MOST_ANSWER = 16 * MOST_OUTPUT;
+
+/**
+ * Runs a program of ours in a process of its own with an empty environment: for what unpacks, bundles or loads foreign code.
+ * The process and all that it started are killed when it is late or the signal aborts.
+ *
+ * An empty environment alone hides nothing from code that looks into /proc/<parent>/environ: where foreign code is loaded,
+ * give `access`.
+ *
+ * @throws the signal's reason
+ */
+export async function runIsolated(run: IsolatedRun): Promise<IsolatedEnd> {
+  run.signal?.throwIfAborted();
+  const child = spawn(process.execPath, [...optionsOf(run), run.script, ...(run.args ?? [])], {
+    env: run.environment ?? {},
+    ...(run.cwd === undefined ? {} : { cwd: run.cwd }),
+    // A process group of its own, so that what it starts ends with it.
+    detached: true,
+    stdio: ["pipe", "pipe", "pipe", "pipe"],
+  });
+  let isLate = false;
+  const timer = setTimeout(() => {
+    isLate = true;
+    kill(child);
+  }, run.timeoutMs);
+  const onAbort = () => kill(child);
+  run.signal?.addEventListener("abort", onAbort, { once: true });
+  try {
+    const [stdout, stderr, answer, { code, signal }] = await Promise.all([
+      textOf(child.stdio[1], MOST_OUTPUT),
+      textOf(child.stdio[2], MOST_OUTPUT),
+      textOf(child.stdio[3], MOST_ANSWER),
+      ended(child),
+      feed(child, run.input),
+    ]);
+    run.signal?.throwIfAborted();
+    return { code, signal, isLate, stdout, stderr, answer };
+  } finally {
+    clearTimeout(timer);
+    run.signal?.removeEventListener("abort", onAbort);
+  }
+}
+
+/** Our sources and packages: not the repository, whose other directories hold keys. */
+function readableByAll(): string[] {
+  const root = new URL("../", import.meta.url);
+  return ["host", "worker", "client", "deployer", "supabase/functions/_shared", "node_modules", "package.json"].flatMap(
+    (name) => {
+      try {
+        return [realpathSync(fileURLToPath(new URL(name, root))), fileURLToPath(new URL(name, root))];
+      } catch {
+        return []; // a copy of the worker has not all of them
+      }
+    },
+  );
+}
+
+function optionsOf({ access, heapMb }: IsolatedRun): string[] {
+  const heap = heapMb === undefined ? [] : [`--max-old-space-size=${heapMb}`];
+  if (access === undefined) return heap;
+  const read = new Set([...readableByAll(), ...(access.read ?? []), ...(access.write ?? [])]);
+  return [
+    ...heap,
+    "--permission",
+    ...[...read].map((path) => `--allow-fs-read=${path}`),
+    ...(access.write ?? []).map((path) => `--allow-fs-write=${path}`),
+  ];
+}
+
+function kill({ pid }: ChildProcess): void {
+  try {
+    if (pid !== undefined) process.kill(-pid, "SIGKILL");
+  } catch {
+    // it has ended
+  }
+}
+
+/** After `exit` the pipes may be held open by something that it left: that is ended, so that they close. */
+async function ended(child: ChildProcess): Promise<{ code: number | null; signal: NodeJS.Signals | null }> {
+  const { promise, resolve, reject } = Promise.withResolvers<Awaited<ReturnType<typeof ended>>>();
+  child.on("error", reject);
+  child.on("exit", (code, signal) => {
+    kill(child);
+    resolve({ code, signal });
+  });
+  return await promise;
+}
+
+async function feed({ stdin }: ChildProcess, input: IsolatedRun["input"]): Promise<void> {
+  stdin?.on("error", () => {}); // it has ended, or does not read
+  stdin?.end(input ?? "");
+}
+
+/** The end of what a stream brings. */
+async function textOf(stream: unknown, most: number): Promise<string> {
+  if (!(stream instanceof Readable)) return ""; // it could not be started
+  const chunks: Buffer[] = [];
+  let bytes = 0;
+  for await (const chunk of stream) {
+    chunks.push(chunk);
+    bytes += chunk.length;
+    while (bytes - (chunks[0]?.length ?? 0) > most) bytes -= chunks.shift()?.length ?? 0;
+  }
+  return Buffer.concat(chunks).toString("utf8").slice(-most);
+}

@@ -1,0 +1,32 @@
+-- Purpose: options.code names pushed code by its hash; anything else is refused like any other bad value. The same rule stands in
+-- zod (supabase/functions/_shared/service-code.ts).
+
+set lock_timeout = '5s'; -- never a queue of writers behind a migration that waits
+
+create or replace function osp.is_valid_code(code jsonb)
+returns boolean
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if pg_catalog.jsonb_typeof(code) <> 'string' then
+    perform osp.refuse_service('options.code', osp.quote_value(code), 'must be a string');
+  elsif (code #>> '{}') !~ '^[0-9a-f]{64}$' then
+    perform osp.refuse_service('options.code', osp.quote_value(code), 'must be 64 hex digits in lower case, as `osp code push` prints them');
+  end if;
+  return true;
+end;
+$$;
+comment on function osp.is_valid_code is 'True, or raises 23514: a check constraint that can say what is wrong.';
+
+-- The check runs as whoever writes.
+revoke execute on function osp.is_valid_code from public, anon, authenticated;
+grant execute on function osp.is_valid_code to service_role, osp_writer;
+
+-- Of its own, beside services_valid_check: rows without code do not pay for it.
+alter table osp.services drop constraint if exists services_code_check;
+alter table osp.services add constraint services_code_check
+check (options -> 'code' is null or osp.is_valid_code(options -> 'code')) not valid;
+
+comment on column osp.services.options is 'How the service runs: code (its own code, as osp code push names it), activity_endpoint (URL template), activity_timeout_seconds, activity_max_attempts and more.';

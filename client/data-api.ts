@@ -6,6 +6,8 @@ import type { Patience } from "./patience.ts";
 
 /** A supabase-js client made with the project's secret key, or with one whose role is osp_writer. */
 export type OspSupabase = Pick<SupabaseClient<Database>, "schema">;
+/** The same, with Storage: what a push of code needs. */
+export type OspStorage = Pick<SupabaseClient<Database>, "schema" | "storage">;
 
 const requestedSchema = z.tuple([z.object({ revision: z.int(), deployment_id: z.string() })]);
 type Requested = z.infer<typeof requestedSchema>[0];
@@ -55,6 +57,47 @@ export async function findDecidingDeployment(
     .limit(1).abortSignal(patience.signal);
   const action = `read how revision ${revision} of service "${service_schema}" is doing`;
   return readAnswer(action, deploymentsSchema, answer, patience)[0];
+}
+
+const serviceRowsSchema = z.array(z.object({
+  service_schema: z.string(),
+  service_name: z.string(),
+  workflows: z.unknown(),
+  options: z.record(z.string(), z.unknown()),
+}));
+/** A row of `osp.services`, as far as code must fit it. */
+export type ServiceRow = z.infer<typeof serviceRowsSchema>[number];
+
+/** Undefined: there is no such row yet. */
+export async function readService(
+  supabase: OspSupabase,
+  schema: string,
+  patience: Patience,
+): Promise<ServiceRow | undefined> {
+  const answer = await supabase.schema("osp").from("services").select(
+    "service_schema, service_name, workflows, options",
+  )
+    .eq("service_schema", schema).abortSignal(patience.signal);
+  return readAnswer(`read service "${schema}"`, serviceRowsSchema, answer, patience)[0];
+}
+
+/** False: the same code is just being removed. */
+export async function recordCode(
+  supabase: OspSupabase,
+  pushed: { service_schema: string; code: string; bytes: number },
+  patience: Patience,
+): Promise<boolean> {
+  const answer = await supabase.schema("osp").rpc("record_code", pushed).abortSignal(patience.signal);
+  return readAnswer(`record the code of service "${pushed.service_schema}"`, z.boolean(), answer, patience);
+}
+
+export async function setCode(
+  supabase: OspSupabase,
+  { service_schema: schema, code }: { service_schema: string; code: string },
+  patience: Patience,
+): Promise<Requested> {
+  const answer = await supabase.schema("osp").rpc("set_code", { schema, code }).abortSignal(patience.signal);
+  return readAnswer(`set the code of service "${schema}"`, requestedSchema, answer, patience)[0];
 }
 
 interface Answer {

@@ -55,11 +55,13 @@ export type Database = {
         }[];
       };
       "is_reserved_name": { Args: { "name": string }; Returns: boolean };
+      "is_valid_code": { Args: { "code": Json }; Returns: boolean };
       "is_valid_service": {
         Args: { "options": Json; "service_name": string; "service_schema": string; "workflows": Json };
         Returns: boolean;
       };
       "quote_value": { Args: { "given": Json }; Returns: string };
+      "record_code": { Args: { "bytes": number; "code": string; "service_schema": string }; Returns: boolean };
       "redeploy": {
         Args: { "schema": string };
         Returns: {
@@ -70,6 +72,13 @@ export type Database = {
       "refuse_service": { Args: { "given": string; "path": string; "rule": string }; Returns: undefined };
       "rollback": {
         Args: { "schema": string; "to_revision": number };
+        Returns: {
+          "deployment_id": string;
+          "revision": number;
+        }[];
+      };
+      "set_code": {
+        Args: { "code": string; "schema": string };
         Returns: {
           "deployment_id": string;
           "revision": number;
@@ -245,6 +254,7 @@ export type Database = {
           "is_only_row": boolean;
           "keep_days": number | null;
           "keep_revisions": number;
+          "keep_unused_code_days": number | null;
           "pruned_through": string;
         };
         ComputedFields: never;
@@ -252,13 +262,55 @@ export type Database = {
           "is_only_row"?: boolean;
           "keep_days"?: number | null;
           "keep_revisions"?: number;
+          "keep_unused_code_days"?: number | null;
           "pruned_through"?: string;
         };
         Update: {
           "is_only_row"?: boolean;
           "keep_days"?: number | null;
           "keep_revisions"?: number;
+          "keep_unused_code_days"?: number | null;
           "pruned_through"?: string;
+        };
+        Relationships: [];
+      };
+      "service_code": {
+        Row: {
+          "bytes": number;
+          "code": string;
+          "last_error": string | null;
+          "last_error_at": string | null;
+          "lease_expires_at": string | null;
+          "lease_token": string | null;
+          "pushed_at": string;
+          "pushed_by": string;
+          "service_schema": string;
+          "used_at": string | null;
+        };
+        ComputedFields: never;
+        Insert: {
+          "bytes": number;
+          "code": string;
+          "last_error"?: string | null;
+          "last_error_at"?: string | null;
+          "lease_expires_at"?: string | null;
+          "lease_token"?: string | null;
+          "pushed_at"?: string;
+          "pushed_by": string;
+          "service_schema": string;
+          "used_at"?: string | null;
+        };
+        Update: {
+          "bytes"?: number;
+          "code"?: string;
+          "last_error"?: string | null;
+          "last_error_at"?: string | null;
+          "lease_expires_at"?: string | null;
+          "lease_token"?: string | null;
+          "pushed_at"?: string;
+          "pushed_by"?: string;
+          "service_schema"?: string;
+          "used_at"?: string | null;
         };
         Relationships: [];
       };
@@ -497,6 +549,7 @@ export type Database = {
         }[];
       };
       "count_pruned_objects": { Args: Record<PropertyKey, never>; Returns: number };
+      "count_unused_code": { Args: Record<PropertyKey, never>; Returns: number };
       "count_waiting_intents": { Args: { "older_than_seconds"?: number }; Returns: number };
       "cut_text": { Args: { "most_bytes": number; "whole": string }; Returns: string };
       "enqueue_deployments": {
@@ -525,7 +578,18 @@ export type Database = {
           "service_schema": string;
         }[];
       };
+      "find_unused_code": {
+        Args: { "most": number };
+        Returns: {
+          "code": string;
+          "service_schema": string;
+        }[];
+      };
       "forget_pruned_objects": {
+        Args: { "lease_token": string; "paths": (string)[]; "reason"?: string };
+        Returns: number;
+      };
+      "forget_unused_code": {
         Args: { "lease_token": string; "paths": (string)[]; "reason"?: string };
         Returns: number;
       };
@@ -573,6 +637,14 @@ export type Database = {
           "path": string;
         }[];
       };
+      "take_unused_code": {
+        Args: { "batch_size"?: number; "lease_seconds"?: number };
+        Returns: {
+          "lease_token": string;
+          "path": string;
+        }[];
+      };
+      "use_code": { Args: { "code": string; "service_schema": string }; Returns: boolean };
     };
     Enums: {
       [_ in never]: never;

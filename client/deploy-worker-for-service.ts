@@ -115,8 +115,14 @@ function outcomeOf(requested: DeploymentOutcome, ended: EndedDeployment): Deploy
   const { deployment_status, id: deployment_id, revision } = ended;
   const outcome = { ...requested, deployment_id, revision };
   if (deployment_status === "deployed") return { success: true, ...outcome, deployment_status };
-  const lastLine = ended.logs?.split("\n").at(-1) ?? "its log is empty";
-  const error = ended.error_message ??
-    `Revision ${revision} of service "${requested.service_schema}" is ${deployment_status}: ${lastLine}`;
-  return { success: false, ...outcome, deployment_status, error };
+  return { success: false, ...outcome, deployment_status, error: errorOf(requested.service_schema, ended) };
+}
+
+/** Why a deployment is not deployed. */
+export function errorOf(
+  service_schema: string,
+  { revision, deployment_status, error_message, logs }: EndedDeployment,
+): string {
+  const lastLine = logs?.split("\n").at(-1) ?? "its log is empty";
+  return error_message ?? `Revision ${revision} of service "${service_schema}" is ${deployment_status}: ${lastLine}`;
 }

@@ -25,3 +25,14 @@ export class DeploymentAbortedError extends Error {
 export class DeploymentTimeoutError extends Error {
   override readonly name = "DeploymentTimeoutError";
 }
+
+/** Code that cannot be pushed: its author must correct it. Nothing was stored. */
+export class InvalidCodeError extends Error {
+  override readonly name = "InvalidCodeError";
+  readonly problems: readonly string[];
+
+  constructor(action: string, problems: readonly string[], options?: ErrorOptions) {
+    super(`${action}: ${problems.join("; ")}`, options);
+    this.problems = problems;
+  }
+}

@@ -1,5 +1,5 @@
 import { createClient } from "@supabase/supabase-js";
-import type { OspSupabase } from "./data-api.ts";
+import type { OspStorage } from "./data-api.ts";
 import type { Database } from "./database.types.ts";
 import {
   type DeploymentAccepted,
@@ -9,14 +9,21 @@ import {
   queueWorkerBuild,
   type ServiceToDeploy,
 } from "./deploy-worker-for-service.ts";
+import { type PushedServiceCode, type PushOptions, pushServiceCode } from "./push-service-code.ts";
 
 export type { Database } from "./database.types.ts";
-export type { DeploymentAccepted, DeploymentFailed, DeployOptions, ServiceToDeploy };
+export type { DeploymentAccepted, DeploymentFailed, DeployOptions, PushedServiceCode, PushOptions, ServiceToDeploy };
 export type { DeploymentProgress } from "./follow-deployment.ts";
-export { DeploymentAbortedError, DeploymentTimeoutError, InvalidServiceError, TransportError } from "./errors.ts";
+export {
+  DeploymentAbortedError,
+  DeploymentTimeoutError,
+  InvalidCodeError,
+  InvalidServiceError,
+  TransportError,
+} from "./errors.ts";
 
 /** The project's API and its secret key, or a supabase-js client that was made with it. */
-export type OspConnection = { url: string; secretKey: string } | { supabase: OspSupabase };
+export type OspConnection = { url: string; secretKey: string } | { supabase: OspStorage };
 
 export interface OspClient {
   /** See `deployWorkerForService` in deploy-worker-for-service.ts. */
@@ -29,6 +36,8 @@ export interface OspClient {
     service_schema: string,
     options?: DeployOptions,
   ): Promise<DeploymentAccepted | DeploymentFailed>;
+  /** See `pushServiceCode` in push-service-code.ts. */
+  pushServiceCode(service_schema: string, directory: string, options?: PushOptions): Promise<PushedServiceCode>;
 }
 
 /** What OSP's code calls instead of writing SQL. It holds no connection and needs no closing. */
@@ -37,11 +46,13 @@ export function createOspClient(connection: OspConnection): OspClient {
   return {
     deployWorkerForService: (service, options) => deployWorkerForService(supabase, service, options),
     queueWorkerBuild: (service_schema, options) => queueWorkerBuild(supabase, service_schema, options),
+    pushServiceCode: (service_schema, directory, options) =>
+      pushServiceCode(supabase, service_schema, directory, options),
   };
 }
 
 /** A program's client: nobody signs in, so there is no session to keep or to refresh. */
-function connect(url: string, secretKey: string): OspSupabase {
+function connect(url: string, secretKey: string): OspStorage {
   return createClient<Database>(url, secretKey, {
     auth: { persistSession: false, autoRefreshToken: false, detectSessionInUrl: false },
   });

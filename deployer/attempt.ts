@@ -12,8 +12,8 @@ import {
 } from "./platforms/platform.ts";
 import type { Readiness } from "./readiness/readiness.ts";
 import { type Claim, type Registry, wantsStop } from "./registry.ts";
-import type { Scratch } from "./scratch.ts";
-import { stageUpload } from "./staging.ts";
+import type { ScratchDirectory } from "./scratch.ts";
+import { stageUpload, type StagingDeps } from "./staging.ts";
 import { verifyManifest } from "./verify-manifest.ts";
 
 export interface AttemptDeps {
@@ -21,7 +21,7 @@ export interface AttemptDeps {
   platform: Platform;
   readiness: Readiness;
   rules: RetryRules;
-  scratch: Scratch;
+  staging: StagingDeps;
   /** What only waits is said to wait by it. */
   idle: Idle;
   log: Logger;
@@ -92,9 +92,9 @@ async function stop(claim: Claim, deps: AttemptDeps, signal: AbortSignal): Promi
 }
 
 async function deploy(claim: Claim, deps: AttemptDeps, signal: AbortSignal): Promise<Settlement> {
-  const { registry, platform, readiness, scratch, idle } = deps;
+  const { registry, platform, readiness, idle } = deps;
   const manifest = await verifyManifest(claim);
-  const upload = await stageUpload(claim.manifest_path, manifest, scratch);
+  const upload = await stage(claim, manifest, deps, signal);
   try {
     await record(claim, deps, "deploying", `attempt ${claim.attempt}: deploying on ${platform.name}`);
     let workerVersion: string | undefined;
@@ -118,8 +118,7 @@ async function deploy(claim: Claim, deps: AttemptDeps, signal: AbortSignal): Pro
         workerVersion = await untilServing(claim, manifest, deps, serving);
       },
     };
-    // A line for people: that it gets lost is no reason to end the deployment.
-    const report = (line: string) => void registry.report(claim, "deploying", line).catch(() => {});
+    const report = reporter(claim, "deploying", registry);
     const deployed = await platform.deploy(request, report, signal);
     return {
       outcome: "deployed",
@@ -130,6 +129,31 @@ async function deploy(claim: Claim, deps: AttemptDeps, signal: AbortSignal): Pro
   } finally {
     await upload.remove();
   }
+}
+
+/** The future code root. Whatever a revision must pass before the platform is touched is passed here. */
+async function stage(
+  claim: Claim,
+  manifest: Manifest,
+  deps: AttemptDeps,
+  signal: AbortSignal,
+): Promise<ScratchDirectory> {
+  const { code } = manifest.options;
+  if (code !== undefined) {
+    await record(claim, deps, "staging", `attempt ${claim.attempt}: fetching and checking its code ${code}`);
+  }
+  return await stageUpload(
+    claim.manifest_path,
+    manifest,
+    deps.staging,
+    reporter(claim, "staging", deps.registry),
+    signal,
+  );
+}
+
+/** Lines for people: that one gets lost is no reason to end the deployment. */
+function reporter(claim: Claim, step: string, registry: Registry): (line: string) => void {
+  return (line) => void registry.report(claim, step, line).catch(() => {});
 }
 
 /** @throws {PlatformError} unavailable */

@@ -50,6 +50,12 @@ const environmentSchema = z.object({
     .refine((url) => !hasCredentials(url), "must be a URL without user and password: OSP_WEBHOOK_SECRET is the secret")
     .optional(),
   OSP_WEBHOOK_SECRET: z.string().min(16, "must have at least 16 characters").optional(),
+  /** Where services' own code is kept, such as https://<ref>.supabase.co; unset: services that have some wait. */
+  SUPABASE_URL: z.url({ protocol: /^https?$/, error: "must be an http or https URL" })
+    .refine((url) => !hasCredentials(url), "must be a URL without user and password: SUPABASE_SECRET_KEY is the secret")
+    .optional(),
+  SUPABASE_SECRET_KEY: z.string().trim().regex(/^\S+$/, "must be one word: a line break or a blank got into it")
+    .optional(),
   OSP_CONCURRENCY: z.coerce.number().int().min(1).max(100).default(4),
   OSP_POLL_SECONDS: seconds(0.05).default(2),
   OSP_LEASE_SECONDS: seconds(1).default(10),
@@ -93,6 +99,9 @@ const environmentSchema = z.object({
 }).refine((settings) => (settings.FUNCTIONS_URL === undefined) === (settings.OSP_WEBHOOK_SECRET === undefined), {
   path: ["FUNCTIONS_URL"],
   message: "and OSP_WEBHOOK_SECRET belong together: set both or neither",
+}).refine((settings) => (settings.SUPABASE_URL === undefined) === (settings.SUPABASE_SECRET_KEY === undefined), {
+  path: ["SUPABASE_URL"],
+  message: "and SUPABASE_SECRET_KEY belong together: set both or neither",
 });
 
 /** What `--stop-workers` needs: no database and no platform. */

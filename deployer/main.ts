@@ -2,6 +2,8 @@ import { setTimeout as pause } from "node:timers/promises";
 import pg from "pg";
 import { type Logger, pino } from "pino";
 import { formatError } from "../supabase/functions/_shared/problems.ts";
+import { cacheDirectory } from "../host/cache-directory.ts";
+import { createCodeSource } from "./code/create-code-source.ts";
 import { type DeployerConfig, parseConfig, parseStoppingConfig } from "./config.ts";
 import { runDeployer } from "./deployer.ts";
 import { createDoorbell } from "./doorbell.ts";
@@ -107,7 +109,11 @@ async function run(
     platform,
     readiness,
     rules: rulesOf(config),
-    scratch,
+    staging: {
+      scratch,
+      code: createCodeSource(config, cacheDirectory(process.env)),
+      cacheDirectory: cacheDirectory(process.env),
+    },
     wake,
     doorbell,
     supervision,

@@ -57,7 +57,7 @@ export interface Registry {
   settle(claim: Claim, settlement: Settlement): Promise<boolean>;
   countWaitingIntents(olderThanSeconds: number): Promise<number>;
   reconcile(): Promise<number>;
-  /** Removes what retention lets go of; how many objects of Storage wait for the Edge Function to remove them. */
+  /** Removes what retention lets go of; how many objects of Storage, unused code too, wait for the Edge Function to remove them. */
   prune(): Promise<number>;
   platformInstance(): Promise<string>;
 }
@@ -111,7 +111,7 @@ export function createRegistry(pool: Pool, settings: RegistrySettings): Registry
       return count(await pool.query(`select osp_metadata.reconcile() as count`));
     },
     async prune() {
-      return count(await pool.query(`select osp_metadata.prune() as count`));
+      return count(await pool.query(`select osp_metadata.prune() + osp_metadata.count_unused_code() as count`));
     },
     async platformInstance() {
       const { rows } = await pool.query(`select instance from osp_metadata.platforms where name = $1`, [platform]);

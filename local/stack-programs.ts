@@ -116,6 +116,8 @@ export function deployerProgram(
     OSP_STATE_DIR: state.directory,
     FUNCTIONS_URL: addresses.FUNCTIONS_URL,
     OSP_WEBHOOK_SECRET: state.keys.OSP_WEBHOOK_SECRET,
+    SUPABASE_URL: addresses.API_URL,
+    SUPABASE_SECRET_KEY: addresses.SECRET_KEY,
     TEMPORAL_ADDRESS: addresses.TEMPORAL_ADDRESS,
     // On one's own machine nobody wants to wait: an example's activity takes no longer.
     OSP_DRAIN_SECONDS: "5",

@@ -11,6 +11,7 @@ import { useDatabase } from "../support/database.ts";
 import { idle } from "../support/deploy-request.ts";
 import { createTestHandler, ring } from "../support/edge-function.ts";
 import { eventually, insertService, registryOf } from "../support/services.ts";
+import { plainStaging } from "../support/staging.ts";
 
 const database = useDatabase();
 const handler = createTestHandler(database);
@@ -38,7 +39,7 @@ const depsOf = (platform: Platform, overrides: Partial<Registry> = {}) => ({
   platform,
   readiness: platformReadiness,
   rules,
-  scratch,
+  staging: plainStaging(scratch),
   idle,
   log,
 });

@@ -14,6 +14,7 @@ import { idle } from "../support/deploy-request.ts";
 import { createTestHandler, ring } from "../support/edge-function.ts";
 import { manifestCases } from "../support/hostile-manifests.ts";
 import { insertService, registryOf } from "../support/services.ts";
+import { plainStaging } from "../support/staging.ts";
 
 // A registry in which somebody with the owner's rights changed a manifest by hand, its hash along with it.
 const database = useDatabase();
@@ -77,7 +78,7 @@ async function attemptOn(deploy: Platform["deploy"], claim: Claim) {
     platform,
     readiness: platformReadiness,
     rules,
-    scratch,
+    staging: plainStaging(scratch),
     idle,
     log: pino({ level: "silent" }),
   };

@@ -117,9 +117,9 @@ describe("each process has the variables that it needs, and the secrets of its o
     deployer: {
       variables: [
         ...[...inherited, "DATABASE_URL", "OSP_PLATFORM", "OSP_STATE_DIR", "FUNCTIONS_URL", "OSP_WEBHOOK_SECRET"],
-        ...["TEMPORAL_ADDRESS", "OSP_DRAIN_SECONDS"],
+        ...["TEMPORAL_ADDRESS", "OSP_DRAIN_SECONDS", "SUPABASE_URL", "SUPABASE_SECRET_KEY"],
       ],
-      holds: ["the doorbell's secret", "the deployer's password"],
+      holds: ["the secret key", "the doorbell's secret", "the deployer's password"],
     },
     worker: {
       variables: [

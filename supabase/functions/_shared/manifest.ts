@@ -73,6 +73,12 @@ export function parseManifest(source: string, input: unknown): Manifest {
   throw new ManifestInvalidError(source, problemsOf(parsed.error, input), { cause: parsed.error });
 }
 
+/** Whether it names the worker's own modules alone. */
+export function isBuiltIn({ activities_path, workflows }: Manifest): boolean {
+  return activities_path === BUILT_IN_ACTIVITIES_PATH &&
+    workflows.every(({ workflows_path }) => workflows_path === BUILT_IN_WORKFLOWS_PATH);
+}
+
 /** Where a worker finds its manifest, relative to the code root; also the name of its mirror in the bucket. */
 export function manifestPath(serviceSchema: string): string {
   return `manifests/${serviceSchema}.json`;

@@ -1,0 +1,238 @@
+import { beforeEach, describe, expect, onTestFinished, test } from "vitest";
+import { refusal, useDatabase } from "../support/database.ts";
+import { createMemoryCode, createTestHandler, ring } from "../support/edge-function.ts";
+import { untilBlocked } from "../support/locks.ts";
+import { insertService, registryOf } from "../support/services.ts";
+
+const database = useDatabase();
+const [A, B] = ["a".repeat(64), "b".repeat(64)];
+beforeEach(async () => {
+  await database.rows(`truncate osp.services, osp_metadata.service_intents, osp_metadata.worker_registry cascade`);
+  await database.rows(`delete from osp_metadata.service_code`);
+  await database.rows(
+    `update osp_metadata.retention set keep_days = null, keep_revisions = 10, keep_unused_code_days = 30`,
+  );
+});
+
+const record = async (code = A, schema = "s", bytes = 1000) =>
+  (await database.rows<{ kept: boolean }>(`select osp.record_code($1, $2, $3) as kept`, [schema, code, bytes]))[0]
+    ?.kept;
+const age = (days: number) =>
+  database.rows(
+    `update osp_metadata.service_code set pushed_at = pushed_at - make_interval(secs => $1::float8 * 86400),
+       used_at = used_at - make_interval(secs => $1::float8 * 86400)`,
+    [days],
+  );
+const take = async () => (await database.rows<{ path: string; lease_token: string }>(
+  `select * from osp_metadata.take_unused_code()`,
+));
+const taken = async () => (await take()).map(({ path }) => path);
+const use = async (code = A, schema = "s") =>
+  (await database.rows<{ kept: boolean }>(`select osp_metadata.use_code($1, $2) as kept`, [schema, code]))[0]?.kept;
+const count = async () =>
+  (await database.rows<{ count: number }>(`select osp_metadata.count_unused_code() as count`))[0]?.count;
+
+describe("set_code", () => {
+  test("names the code in the row, as a new revision; the same code makes none", async () => {
+    await insertService(database, "s", { options: { activity_timeout_seconds: 5 } });
+    const set = (code: string | null) => database.rows(`select revision from osp.set_code('s', $1)`, [code]);
+    const options = async () => (await database.rows(`select options from osp.services`))[0];
+    expect(await set(A)).toEqual([{ revision: 2 }]);
+    expect(await options()).toEqual({ options: { activity_timeout_seconds: 5, code: A } });
+    expect(await set(A)).toEqual([{ revision: 2 }]);
+    expect(await set(B)).toEqual([{ revision: 3 }]);
+    expect(await set(null)).toEqual([{ revision: 4 }]);
+    expect(await options()).toEqual({ options: { activity_timeout_seconds: 5 } });
+    expect(await set(null)).toEqual([{ revision: 4 }]);
+  });
+
+  test("refuses what is no hash, and a service that is not there", async () => {
+    await insertService(database, "s");
+    expect(await refusal(database.rows(`select * from osp.set_code('s', 'latest')`))).toMatchObject({
+      code: "23514",
+      message: `options.code: "latest" must be 64 hex digits in lower case, as \`osp code push\` prints them`,
+    });
+    expect(await refusal(database.rows(`select * from osp.set_code(E'no\\u001b', $1)`, [A]))).toMatchObject({
+      code: "P0002",
+      message: `Cannot set the code of service "no\\u001b": osp.services has no such row`,
+      hint: expect.stringContaining("insert into osp.services"),
+    });
+  });
+});
+
+test("record_code refuses what no archive is stored under", async () => {
+  for (const [schema, code, bytes] of [["S", A, 1], ["s", "x", 1], ["s", A, 0]] as const) {
+    expect(await refusal(database.rows(`select osp.record_code($1, $2, $3)`, [schema, code, bytes]))).toMatchObject({
+      code: "23514",
+    });
+  }
+});
+
+describe("code is removed", () => {
+  test("30 days after its last push, where nobody uses it; an earlier push does not count", async () => {
+    await record();
+    await age(29.9);
+    expect(await taken()).toEqual([]);
+    expect(await count()).toBe(0);
+    await age(0.2);
+    expect(await count()).toBe(1);
+    expect(await record()).toBe(true);
+    expect(await taken()).toEqual([]);
+    await age(31);
+    expect(await taken()).toEqual([`s/${A}.tar.gz`]);
+  });
+
+  test("never, where a row of osp.services names it", async () => {
+    await record();
+    await record(B);
+    await insertService(database, "s", { options: { code: A } });
+    await insertService(database, "other", { options: { code: B } }); // another service's: not this archive
+    await age(1000);
+    expect(await taken()).toEqual([`s/${B}.tar.gz`]);
+  });
+
+  test("not while a deployment names it that could be rolled back to, and after that was pruned", async () => {
+    await record();
+    await insertService(database, "s", { options: { code: A } });
+    const handler = createTestHandler(database, { code: createMemoryCode(database, new Set([`s/${A}`])) });
+    await handler(ring());
+    await database.rows(`select osp.set_code('s', null)`);
+    await handler(ring());
+    expect(await registryOf(database, "s")).toMatchObject([{ deployment_status: "stopped" }, {}]);
+    await age(1000);
+    expect(await taken()).toEqual([]);
+    await database.rows(`update osp_metadata.retention set keep_days = 0, keep_revisions = 1`);
+    await database.rows(`select osp_metadata.prune()`);
+    expect(await registryOf(database, "s")).toHaveLength(1);
+    expect(await taken()).toEqual([`s/${A}.tar.gz`]);
+  });
+
+  test("a while after it was used last, however long ago it was pushed", async () => {
+    await record();
+    await age(1000);
+    expect(await use()).toBe(true);
+    expect(await taken()).toEqual([]);
+    await age(31);
+    expect(await taken()).toEqual([`s/${A}.tar.gz`]);
+  });
+
+  test("after as many days as retention says; null keeps it for ever", async () => {
+    const keep = (days: number | null) =>
+      database.rows(`update osp_metadata.retention set keep_unused_code_days = $1`, [days]);
+    await record();
+    await age(10_000);
+    await keep(null);
+    expect(await taken()).toEqual([]);
+    await keep(10_001);
+    expect(await taken()).toEqual([]);
+    await keep(9_999);
+    expect(await taken()).toEqual([`s/${A}.tar.gz`]);
+    expect(await refusal(keep(0))).toMatchObject({
+      code: "23514",
+      message: "keep_unused_code_days: 0 must be from 1 to 36500",
+      hint: expect.stringContaining("for ever"),
+    });
+  });
+
+  test("by one at a time, and again when that one got lost", async () => {
+    await record();
+    await age(31);
+    const [first] = await take();
+    expect(await taken()).toEqual([]);
+    await database.rows(`update osp_metadata.service_code set lease_expires_at = clock_timestamp()`);
+    const [second] = await take();
+    const forget = async (token?: string, reason: string | null = null) =>
+      (await database.rows<{ count: number }>(`select osp_metadata.forget_unused_code($1, $2, $3) as count`, [
+        token,
+        [first?.path],
+        reason,
+      ]))[0]?.count;
+    expect(await forget(first?.lease_token)).toBe(0); // too late: another has it
+    expect(await forget(second?.lease_token)).toBe(1);
+    expect(await database.rows(`select * from osp_metadata.service_code`)).toEqual([]);
+  });
+
+  test("not for a minute after Storage refused, and the reason is told", async () => {
+    await record();
+    await record(B);
+    await age(31);
+    const [object] = await take();
+    await database.rows(`select osp_metadata.forget_unused_code($1, $2, 'Storage is away')`, [
+      object?.lease_token,
+      [object?.path],
+    ]);
+    await database.rows(`update osp_metadata.service_code set lease_token = null, lease_expires_at = null`);
+    expect(await taken()).toEqual([]);
+    expect(await count()).toBe(0);
+    expect(await database.rows(`select last_error from osp_metadata.service_code where last_error is not null`))
+      .toEqual([
+        { last_error: "Storage is away" },
+      ]);
+    await database.rows(`update osp_metadata.service_code set last_error_at = last_error_at - interval '1 minute'`);
+    expect(await taken()).toHaveLength(2);
+  });
+});
+
+describe("who begins to use what is being removed", () => {
+  test("is told, by push and by build alike, and nothing of it changes", async () => {
+    await record();
+    await age(31);
+    const [object] = await take();
+    expect(await use()).toBe(false);
+    expect(await record()).toBe(false);
+    expect(
+      await database.rows(
+        `select pushed_at < now() - interval '30 days' as old, used_at, lease_token from osp_metadata.service_code`,
+      ),
+    )
+      .toEqual([{ old: true, used_at: null, lease_token: object?.lease_token }]);
+    await database.rows(`update osp_metadata.service_code set lease_expires_at = clock_timestamp()`);
+    expect(await use()).toBe(true);
+    expect(await record()).toBe(true);
+  });
+
+  test("and comes first, keeps it: a removal that looked before does not take it", async () => {
+    await record();
+    await age(31);
+    const user = await database.connect();
+    onTestFinished(() => user.end());
+    await user.query("begin");
+    await user.query(`select osp_metadata.use_code('s', $1)`, [A]);
+    // Skips what is locked, and after that sees that it is used.
+    expect(await taken()).toEqual([]);
+    await user.query("commit");
+    expect(await taken()).toEqual([]);
+  });
+
+  test("while it is being taken, waits and is told", async () => {
+    await record();
+    await age(31);
+    const remover = await database.connect();
+    onTestFinished(() => remover.end());
+    await remover.query("begin");
+    expect((await remover.query(`select * from osp_metadata.take_unused_code()`)).rowCount).toBe(1);
+    const user = await database.connect();
+    onTestFinished(() => user.end());
+    const used = user.query(`select osp_metadata.use_code('s', $1) as kept`, [A]);
+    await untilBlocked(database, remover);
+    await remover.query("commit");
+    expect((await used).rows).toEqual([{ kept: false }]);
+  });
+});
+
+test("what nobody wrote down, for it was stored by hand, is used and never removed", async () => {
+  expect(await use()).toBe(true);
+  expect(await taken()).toEqual([]);
+});
+
+test("a refused option in a row from before the rule does not keep it from being changed otherwise", async () => {
+  // Its constraint came later, and was not held against rows that stood there: they were refused by zod already.
+  await database.rows(
+    `alter table osp.services disable trigger all; alter table osp.services drop constraint services_code_check`,
+  );
+  await insertService(database, "s", { options: { code: "old" } });
+  await database.rows(`alter table osp.services add constraint services_code_check
+    check (options -> 'code' is null or osp.is_valid_code(options -> 'code')) not valid; alter table osp.services enable trigger all`);
+  await database.rows(`select osp.set_code('s', $1)`, [A]);
+  expect(await database.rows(`select options ->> 'code' as code from osp.services`)).toEqual([{ code: A }]);
+});

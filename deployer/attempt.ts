@@ -2,10 +2,11 @@ import type { Logger } from "pino";
 import { canonicalJson, sha256Hex } from "../supabase/functions/_shared/canonical-json.ts";
 import { type Manifest, parseManifest } from "../supabase/functions/_shared/manifest.ts";
 import { formatError } from "../supabase/functions/_shared/problems.ts";
+import { type Claim, wantsStop } from "./claim.ts";
 import { type AbortCause, failureOf, type RetryRules, settleFailure, type Settlement } from "./outcome.ts";
 import { type KnownIds, type Platform, PlatformError, type PlatformService } from "./platforms/platform.ts";
 import type { Readiness } from "./readiness/readiness.ts";
-import { type Claim, type Registry, wantsStop } from "./registry.ts";
+import type { Registry } from "./registry.ts";
 import { stageUpload } from "./staging.ts";
 
 export interface AttemptDeps {
@@ -54,6 +55,7 @@ export async function attempt(claim: Claim, deps: AttemptDeps, signal: AbortSign
 }
 
 async function tryIt(claim: Claim, deps: AttemptDeps, signal: AbortSignal): Promise<Settlement> {
+  signal.throwIfAborted();
   if (claim.is_superseded) return { outcome: "superseded" };
   // A stop is tried for as long as it takes: what was deleted must not go on running.
   if (claim.abandoned > MOST_ABANDONED && !wantsStop(claim)) {
@@ -74,6 +76,7 @@ async function stop(claim: Claim, deps: AttemptDeps, signal: AbortSignal): Promi
   };
   const isDeleted = claim.source === "delete";
   await record(claim, deps, "stopping", `${isDeleted ? "removing" : "stopping"} its worker on ${platform.name}`);
+  signal.throwIfAborted();
   await (isDeleted ? platform.remove(service, signal) : platform.stop(service, signal));
   return { outcome: "stopped" };
 }
@@ -102,6 +105,7 @@ async function deploy(claim: Claim, deps: AttemptDeps, signal: AbortSignal): Pro
     };
     // A line for people: that it gets lost is no reason to end the deployment.
     const report = (line: string) => void registry.report(claim, "deploying", line).catch(() => {});
+    signal.throwIfAborted();
     const deployed = await platform.deploy(request, report, signal);
     return {
       outcome: "deployed",
@@ -156,7 +160,7 @@ async function remember(claim: Claim, ids: Partial<KnownIds>, { registry }: Atte
 
 /** What is deployed is what was enqueued, to the byte. @throws {PlatformError} permanent */
 async function verifyManifest(claim: Claim): Promise<Manifest> {
-  const sha256 = await sha256Hex(canonicalJson(claim.manifest));
+  const sha256 = await hashManifest(claim);
   if (sha256 !== claim.manifest_sha256) {
     throw new PlatformError(
       "permanent",
@@ -168,6 +172,16 @@ async function verifyManifest(claim: Claim): Promise<Manifest> {
     return parseManifest(`of deployment ${claim.id}`, claim.manifest);
   } catch (error) {
     throw new PlatformError("permanent", "manifest_invalid", formatError(error), {}, { cause: error });
+  }
+}
+
+/** @throws {PlatformError} permanent: no try goes better with what cannot be written as canonical JSON */
+async function hashManifest({ id, manifest }: Claim): Promise<string> {
+  try {
+    return await sha256Hex(canonicalJson(manifest));
+  } catch (error) {
+    const message = `Cannot read the manifest of deployment ${id}: ${formatError(error)}`;
+    throw new PlatformError("permanent", "manifest_invalid", message, {}, { cause: error });
   }
 }
 

@@ -1,8 +1,10 @@
 import { setTimeout as pause } from "node:timers/promises";
 import type { AbortCause } from "./outcome.ts";
-import type { Claim, Renewal } from "./registry.ts";
+import { type Claim, isSuspect } from "./claim.ts";
+import type { Renewal } from "./registry.ts";
 
 interface Held {
+  isSuspect: boolean;
   abort: AbortController;
   /** On our monotonic clock, in milliseconds: not later than the database's. */
   expiresAt: number;
@@ -11,6 +13,8 @@ interface Held {
 /** The claims that a deployer has in hand, each with its right to go on. */
 export interface Hands {
   readonly size: number;
+  /** Whether a row is among them that several deployers died with. */
+  readonly hasSuspect: boolean;
   /** Starts work on a claim; `claimedAt` is when the claim was asked for. Resolves when the work has ended. */
   take(claim: Claim, claimedAt: number, work: (signal: AbortSignal) => Promise<void>): Promise<void>;
   tokens(): string[];
@@ -33,9 +37,12 @@ export function createHands(leaseSeconds: number): Hands {
     get size() {
       return running.size;
     },
+    get hasSuspect() {
+      return held.values().some((one) => one.isSuspect);
+    },
     take(claim, claimedAt, work) {
       const abort = new AbortController();
-      held.set(claim.lease_token, { abort, expiresAt: expiry(claimedAt) });
+      held.set(claim.lease_token, { isSuspect: isSuspect(claim), abort, expiresAt: expiry(claimedAt) });
       const ended = work(abort.signal).finally(() => {
         held.delete(claim.lease_token);
         running.delete(ended);

@@ -1,36 +1,11 @@
+import { setTimeout as pause } from "node:timers/promises";
 import type { Pool } from "pg";
 import { z } from "zod";
+import { type Claim, readClaims, SUSPECT_FROM, type UnreadableClaim } from "./claim.ts";
 import type { Settlement } from "./outcome.ts";
 import { within } from "./connection.ts";
-import { settlementColumns } from "./settlement.ts";
-
-/** A row in hand, with the right to settle it. */
-export const claimSchema = z.object({
-  id: z.string(),
-  service_schema: z.string(),
-  revision: z.int(),
-  source: z.string(),
-  manifest: z.unknown(),
-  manifest_sha256: z.string().nullable(),
-  manifest_path: z.string(),
-  /** On the platform, from this row or the newest older one that has it. */
-  known_service_id: z.string().nullable(),
-  /** On the platform, of this row. */
-  known_deployment_id: z.string().nullable(),
-  lease_token: z.string(),
-  /** A newer revision replaced it while nobody had it. */
-  is_superseded: z.boolean(),
-  attempt_id: z.string(),
-  attempt: z.int(),
-  deferrals: z.int(),
-  abandoned: z.int(),
-});
-export type Claim = z.infer<typeof claimSchema>;
-
-/** Whether the revision wants its service stopped: it has no manifest to run. */
-export function wantsStop(claim: Claim): boolean {
-  return claim.manifest === null;
-}
+import { settlementJson } from "./settlement.ts";
+import { storable } from "../supabase/functions/_shared/problems.ts";
 
 const renewalSchema = z.object({ lease_token: z.string(), is_superseded: z.boolean() });
 export type Renewal = z.infer<typeof renewalSchema>;
@@ -40,14 +15,21 @@ const COUNTED = `('deployed', 'stopped', 'superseded', 'retry', 'failed')`;
 
 /** All SQL of the deployer. Only the database's clock counts, and only the lease token decides who may write. */
 export interface Registry {
-  claim(limit: number): Promise<Claim[]>;
+  /**
+   * Takes what waits, oldest first, and what a deployer left whose lease ran out. Of rows that several deployers died with
+   * at most one, and none unless `takesSuspect`: it must not take others along again.
+   */
+  claim(limit: number, takesSuspect?: boolean): Promise<Claim[]>;
   /** Prolongs leases; a token that is not in the answer has been lost. */
   renew(tokens: string[]): Promise<Renewal[]>;
   /** Records how far an attempt has come. */
   report(claim: Claim, step: string, line: string): Promise<void>;
-  /** Persists ids of the platform; what is left out stays. False: the lease was lost, nothing is written. */
+  /** Persists ids of the platform; what is left out stays. False: the lease was lost; then nothing may be changed any more. */
   remember(claim: Claim, ids: { serviceId?: string | undefined; deploymentId?: string | undefined }): Promise<boolean>;
-  /** Ends an attempt. False: the lease was lost, nothing is written. */
+  /**
+   * Ends an attempt. False: the lease was lost, nothing is written. Where the database is away for a moment it is tried
+   * again for as long as a lease lasts.
+   */
   settle(claim: Claim, settlement: Settlement): Promise<boolean>;
   countWaitingIntents(olderThanSeconds: number): Promise<number>;
   reconcile(): Promise<number>;
@@ -60,14 +42,21 @@ export interface RegistrySettings {
   leaseSeconds: number;
   /** How long a renewal may take. */
   renewTimeoutMs: number;
+  /** Told of each claim that cannot be read; it is settled already. */
+  onUnreadable?: (claim: UnreadableClaim, outcome: Settlement["outcome"]) => void;
 }
+
+/** An unreadable stop is put off, not failed: what was deleted must not go on running. */
+const UNREADABLE_DELAY_SECONDS = 60;
 
 export function createRegistry(pool: Pool, settings: RegistrySettings): Registry {
   const { owner, platform, leaseSeconds, renewTimeoutMs } = settings;
   return {
-    async claim(limit) {
-      const { rows } = await pool.query(CLAIM, [owner, limit, leaseSeconds, platform]);
-      return z.array(claimSchema).parse(rows);
+    async claim(limit, takesSuspect = true) {
+      const { rows } = await pool.query(CLAIM, [owner, limit, leaseSeconds, platform, takesSuspect]);
+      const { claims, unreadable } = readClaims(rows);
+      await Promise.all(unreadable.map((claim) => giveUp(claim, pool, settings)));
+      return claims;
     },
     async renew(tokens) {
       if (tokens.length === 0) return [];
@@ -75,26 +64,15 @@ export function createRegistry(pool: Pool, settings: RegistrySettings): Registry
       return z.array(renewalSchema).parse(rows);
     },
     async report(claim, step, line) {
-      await pool.query(REPORT, [claim.id, claim.lease_token, claim.attempt_id, step, line]);
+      await pool.query(REPORT, [claim.id, claim.lease_token, claim.attempt_id, step, storable(line)]);
     },
     async remember(claim, { serviceId, deploymentId }) {
-      return (await pool.query(REMEMBER, [claim.id, claim.lease_token, serviceId, deploymentId])).rowCount === 1;
+      const askedAt = performance.now();
+      const { rowCount } = await pool.query(REMEMBER, [claim.id, claim.lease_token, serviceId, deploymentId]);
+      // An answer that a paused process reads after its lease tells of the past.
+      return rowCount === 1 && performance.now() - askedAt < leaseSeconds * 1000;
     },
-    async settle(claim, settlement) {
-      const parameters = [
-        claim.id,
-        claim.lease_token,
-        claim.attempt_id,
-        JSON.stringify(settlementColumns(claim.attempt, settlement)),
-      ];
-      try {
-        return (await pool.query(SETTLE, parameters)).rowCount === 1;
-      } catch (error) {
-        // A newer revision became pending while this statement waited for its row: with a new snapshot it sees that.
-        if (!isUniqueViolation(error)) throw error;
-        return (await pool.query(SETTLE, parameters)).rowCount === 1;
-      }
-    },
+    settle: (claim, settlement) => settle(claim, settlement, pool, leaseSeconds),
     async countWaitingIntents(olderThanSeconds) {
       return count(await pool.query(`select osp_metadata.count_waiting_intents($1) as count`, [olderThanSeconds]));
     },
@@ -108,18 +86,76 @@ export function createRegistry(pool: Pool, settings: RegistrySettings): Registry
   };
 }
 
+type SettledClaim = Pick<Claim, "id" | "lease_token" | "attempt_id" | "attempt">;
+
+const SETTLE_AGAIN_MS = 200;
+
+/** @throws the last error; then whoever claims the row next finds the attempt open */
+async function settle(claim: SettledClaim, settlement: Settlement, pool: Pool, forSeconds: number): Promise<boolean> {
+  const columns = settlementJson(claim.attempt, settlement);
+  const parameters = [claim.id, claim.lease_token, claim.attempt_id, columns];
+  const deadline = performance.now() + forSeconds * 1000;
+  for (;;) {
+    try {
+      return (await pool.query(SETTLE, parameters)).rowCount === 1;
+    } catch (error) {
+      if (!mayPass(error) || pool.ending || performance.now() >= deadline) throw error;
+      await pause(SETTLE_AGAIN_MS);
+    }
+  }
+}
+
+/**
+ * Whether a statement may go better next time: a restart, a cut connection, a time limit. Not what is wrong with the
+ * statement itself, but for a newer revision that became pending while it waited for its row: with a new snapshot it sees that.
+ */
+function mayPass(error: unknown): boolean {
+  const code = error instanceof Error && "code" in error ? String(error.code) : "";
+  return code === UNIQUE_VIOLATION || !/^(22|23|42)...$/.test(code);
+}
+
+const UNIQUE_VIOLATION = "23505";
+
+/** Ends a claim that cannot be read: it would be held until its lease ends, and be claimed again for ever. */
+async function giveUp(claim: UnreadableClaim, pool: Pool, { onUnreadable }: RegistrySettings): Promise<void> {
+  const { service_schema, problem } = claim;
+  const message = `The deployer cannot read this deployment: ${problem}. Make a new one: ` +
+    `select osp.redeploy('${service_schema}')`;
+  const failure = { class: "permanent", code: "claim_unreadable", message, facts: {} } as const;
+  const settlement: Settlement = claim.manifest === null
+    ? { outcome: "deferred", failure, delaySeconds: UNREADABLE_DELAY_SECONDS }
+    : { outcome: "failed", failure };
+  try {
+    await settle(claim, settlement, pool, 0);
+    onUnreadable?.(claim, settlement.outcome);
+  } catch {
+    // The database is away: the lease runs out, and whoever claims it then comes here again.
+  }
+}
+
 function count({ rows }: { rows: unknown[] }): number {
   return z.tuple([z.object({ count: z.int() })]).parse(rows)[0].count;
 }
 
-function isUniqueViolation(error: unknown): boolean {
-  return error instanceof Error && "code" in error && error.code === "23505";
-}
+/** Attempts of the row r that a deployer left: those told so, and the open one of a lease that ran out. */
+const LEFT_BY = `(
+  select count(*)::integer from osp_metadata.deployment_attempts as a
+  where a.deployment_id = r.id and (a.outcome = 'abandoned' or a.ended_at is null)
+)`;
 
-/** $1 owner, $2 limit, $3 lease in seconds, $4 platform. Rows whose lease ran out are claimable like those that wait. */
+/**
+ * $1 owner, $2 limit, $3 lease in seconds, $4 platform, $5 whether a suspect may be taken. Rows whose lease ran out are
+ * claimable like those that wait.
+ */
 const CLAIM = `
-with candidates as (
+with suspect as (
+  -- Only what was left behind can be one, and little ever is.
   select r.id
+  from osp_metadata.worker_registry as r
+  where r.deployment_status = 'deploying' and r.lease_expires_at <= clock_timestamp() and ${LEFT_BY} >= ${SUSPECT_FROM}
+  order by r.created_at, r.id
+), waiting as (
+  select r.id, r.created_at
   from osp_metadata.worker_registry as r
   where
     (
@@ -131,12 +167,21 @@ with candidates as (
           where o.service_schema = r.service_schema and o.deployment_status = 'deploying'
         )
       )
-      or (r.deployment_status = 'deploying' and r.lease_expires_at <= clock_timestamp())
+      or (
+        r.deployment_status = 'deploying' and r.lease_expires_at <= clock_timestamp()
+        and (
+          not exists (select from suspect as s where s.id = r.id)
+          or ($5 and r.id = (select s.id from suspect as s limit 1))
+        )
+      )
     )
     and not exists (select from osp_metadata.platforms as p where p.name = $4 and p.paused_at is not null)
   order by r.created_at, r.id
-  limit $2
+  limit $2  -- a number that the planner knows
   for update skip locked
+), candidates as (
+  -- In one statement with the claim: the slots stay ours until it is committed.
+  select w.id from waiting as w order by w.created_at, w.id limit osp_metadata.free_slots($4)
 ), abandoned as (
   update osp_metadata.deployment_attempts as a
   set ended_at = clock_timestamp(), outcome = 'abandoned', error_message = 'Deployer ' || a.deployer || ' went away'
@@ -169,7 +214,7 @@ with candidates as (
   returning id, deployment_id, attempt
 )
 select
-  c.id, c.service_schema, c.revision, c.source, c.manifest, c.manifest_sha256, c.manifest_path, c.lease_token,
+  c.id, c.service_schema, c.revision, c.source, c.manifest::text as manifest, c.manifest_sha256, c.manifest_path, c.lease_token,
   coalesce(c.platform_service_id, (
     select o.platform_service_id from osp_metadata.worker_registry as o
     where o.service_schema = c.service_schema and o.platform = $4 and o.platform_service_id is not null and o.revision < c.revision

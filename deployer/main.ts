@@ -45,6 +45,8 @@ async function main(arguments_: string[]): Promise<number> {
     leaseSeconds: config.OSP_LEASE_SECONDS,
     // One that does not come back must leave time for another.
     renewTimeoutMs: (config.OSP_LEASE_SECONDS - config.OSP_RENEW_SECONDS) * 500,
+    onUnreadable: ({ service_schema, problem }, outcome) =>
+      log.error({ event: "claim.unreadable", service_schema, problem, outcome }),
   });
   const stop = untilToldToStop(log);
   try {
@@ -88,9 +90,7 @@ async function run(
   });
   const besides = [
     supervised,
-    chosen.kind === "local"
-      ? chosen.platform.supervise(() => supervision?.isHeld() ?? false, beside.signal)
-      : chosen.platform.watch(beside.signal),
+    chosen.kind === "railway" ? chosen.platform.watch(beside.signal) : Promise.resolve(supervision?.watched),
     listen(config.DATABASE_URL, wake.wake, stopOrRefused.signal),
   ];
   stopOrRefused.signal.addEventListener("abort", wake.wake, { once: true });
@@ -121,16 +121,17 @@ function superviseLocal(
   log: Logger,
   signal: AbortSignal,
 ) {
-  return supervise({
+  const supervision = supervise({
     connectionString: config.DATABASE_URL,
     platform: platform.name,
     owner: config.owner,
-    onGained: async () => {
-      await platform.adopt();
-      wake.wake();
-    },
+    leaseSeconds: config.OSP_LEASE_SECONDS,
+    renewSeconds: config.OSP_RENEW_SECONDS,
+    adopt: platform.adopt,
+    onHeld: wake.wake,
     log,
   }, signal);
+  return { ...supervision, watched: platform.supervise(supervision, signal) };
 }
 
 /** The marker is in the database: without it nothing can begin, so this waits for the database as long as it takes. */

@@ -79,7 +79,11 @@ export function createRailwayPlatform(settings: RailwayPlatformSettings): Railwa
       judged(removeService(service, { api, poller, instance, drainSeconds }, signal), signal),
     list: async (signal) => {
       const services = await judged(findOwnServices({ api, instance }, signal), signal);
-      return services.map(({ serviceSchema, serviceId }) => ({ serviceSchema, id: serviceId }));
+      return services.map((service) => {
+        const { health } = healthOf(service.serviceSchema, service);
+        const isRunning = health !== "failed" && health !== "stopped";
+        return { serviceSchema: service.serviceSchema, id: service.serviceId, isRunning };
+      });
     },
     health: async (signal) => {
       const services = await judged(findOwnServices({ api, instance }, signal), signal);

@@ -12,15 +12,20 @@ import { workersDirectory } from "./platforms/local/worker-record.ts";
 import { graceMs } from "./platforms/local/workers.ts";
 import { CliNotFoundError } from "./platforms/railway/cli-binary.ts";
 import { PreflightError } from "./platforms/railway/preflight.ts";
+import { createPlatformRegistry, type PlatformRegistry } from "./platform-registry.ts";
+import { reconcilePlatform } from "./platform-reconcile.ts";
 import { platformReadiness } from "./readiness/readiness.ts";
 import { createTemporalReadiness } from "./readiness/temporal-readiness.ts";
 import { createRegistry, type Registry } from "./registry.ts";
-import { supervise, SupervisionRefusedError } from "./supervision.ts";
+import { supervise, type Supervision, SupervisionRefusedError } from "./supervision.ts";
 import { removeLeftUploads } from "./staging.ts";
 import { createWake, listen, type Wake } from "./wake.ts";
 
 /** sysexits.h: the configuration is wrong, restarting does not help. */
 const EX_CONFIG = 78;
+
+/** A listing of Railway costs requests of a budget, that of our own processes nothing. */
+const RECONCILE_SECONDS = { railway: 600, local: 10 };
 
 async function main(arguments_: string[]): Promise<number> {
   if (arguments_.includes("--stop-workers")) {
@@ -52,7 +57,8 @@ async function main(arguments_: string[]): Promise<number> {
   try {
     const instance = await instanceOf(registry, log, stop);
     const chosen = createPlatform(config, instance, pool, process.env, log);
-    await run(config, registry, chosen, log, stop);
+    const platformRegistry = createPlatformRegistry(pool, config.OSP_PLATFORM);
+    await run(config, registry, platformRegistry, chosen, log, stop);
   } finally {
     await pool.end();
   }
@@ -63,6 +69,7 @@ async function main(arguments_: string[]): Promise<number> {
 async function run(
   config: DeployerConfig,
   registry: Registry,
+  platformRegistry: PlatformRegistry,
   chosen: ChosenPlatform,
   log: Logger,
   stop: AbortSignal,
@@ -92,6 +99,7 @@ async function run(
     supervised,
     chosen.kind === "railway" ? chosen.platform.watch(beside.signal) : Promise.resolve(supervision?.watched),
     listen(config.DATABASE_URL, wake.wake, stopOrRefused.signal),
+    comparePlatform(config, platformRegistry, chosen, supervision, log, stopOrRefused.signal),
   ];
   stopOrRefused.signal.addEventListener("abort", wake.wake, { once: true });
 
@@ -132,6 +140,24 @@ function superviseLocal(
     log,
   }, signal);
   return { ...supervision, watched: platform.supervise(supervision, signal) };
+}
+
+function comparePlatform(
+  config: DeployerConfig,
+  registry: PlatformRegistry,
+  chosen: ChosenPlatform,
+  supervision: Supervision | undefined,
+  log: Logger,
+  signal: AbortSignal,
+): Promise<void> {
+  return reconcilePlatform({
+    platform: chosen.platform,
+    registry,
+    supervision,
+    everySeconds: config.OSP_PLATFORM_RECONCILE_SECONDS ?? RECONCILE_SECONDS[chosen.kind],
+    ...(chosen.kind === "local" ? { endLeftovers: chosen.platform.endLeftovers } : {}),
+    log,
+  }, signal);
 }
 
 /** The marker is in the database: without it nothing can begin, so this waits for the database as long as it takes. */

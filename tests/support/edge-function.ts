@@ -45,7 +45,7 @@ export function createSqlQueue(database: Pick<TestDatabase, "rows">): IntentQueu
   };
 }
 
-export function createTestHandler(database: TestDatabase, deps: Partial<HandlerDeps> = {}) {
+export function createTestHandler(database: Pick<TestDatabase, "rows">, deps: Partial<HandlerDeps> = {}) {
   return createHandler({
     webhookSecret,
     defaults: { activityEndpoint: endpoint },

@@ -114,6 +114,7 @@ export function deployerProgram(addresses: StackAddresses, state: StackState): S
     TEMPORAL_ADDRESS: addresses.TEMPORAL_ADDRESS,
     // On one's own machine nobody wants to wait: an example's activity takes no longer.
     OSP_DRAIN_SECONDS: "5",
+    OSP_RECONCILE_SECONDS: "10",
   });
   return { ...program, isReady: (output) => output.includes("supervision.gained") };
 }

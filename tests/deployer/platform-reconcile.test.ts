@@ -142,7 +142,7 @@ describe("on platform railway", () => {
     expect(await registryOf(database, "kept")).toHaveLength(1);
   }, 120_000);
 
-  test("a listing that fails is no listing, and a token that is refused ends nothing", async () => {
+  test("a listing that fails is no listing: nothing follows from it, and it is told once", async () => {
     const deployer = machine.start(often);
     await request("steady");
     await newest("steady", 1, "deployed");

@@ -12,16 +12,21 @@ import { workersDirectory } from "./platforms/local/worker-record.ts";
 import { graceMs } from "./platforms/local/workers.ts";
 import { CliNotFoundError } from "./platforms/railway/cli-binary.ts";
 import { PreflightError } from "./platforms/railway/preflight.ts";
+import { createPlatformRegistry, type PlatformRegistry } from "./platform-registry.ts";
+import { reconcilePlatform } from "./platform-reconcile.ts";
 import { platformReadiness } from "./readiness/readiness.ts";
 import { createTemporalReadiness } from "./readiness/temporal-readiness.ts";
 import { createRegistry, type Registry } from "./registry.ts";
-import { supervise } from "./supervision.ts";
+import { supervise, type Supervision } from "./supervision.ts";
 import { StartError } from "./start-error.ts";
 import { createScratch, removeLeftScratch, type Scratch } from "./scratch.ts";
 import { createWake, listen, type Wake } from "./wake.ts";
 
 /** sysexits.h: the configuration is wrong, restarting does not help. */
 const EX_CONFIG = 78;
+
+/** A listing of Railway costs requests of a budget, that of our own processes nothing. */
+const RECONCILE_SECONDS = { railway: 600, local: 10 };
 
 async function main(arguments_: string[]): Promise<number> {
   if (arguments_.includes("--stop-workers")) {
@@ -46,13 +51,16 @@ async function main(arguments_: string[]): Promise<number> {
     leaseSeconds: config.OSP_LEASE_SECONDS,
     // One that does not come back must leave time for another.
     renewTimeoutMs: (config.OSP_LEASE_SECONDS - config.OSP_RENEW_SECONDS) * 500,
+    onUnreadable: ({ service_schema, problem }, outcome) =>
+      log.error({ event: "claim.unreadable", service_schema, problem, outcome }),
   });
   const stop = untilToldToStop(log);
   const scratch = createScratch();
   try {
     const instance = await instanceOf(registry, log, stop);
     const chosen = createPlatform(config, instance, { pool, environment: process.env, scratch, log });
-    await run(config, registry, chosen, scratch, log, stop);
+    const platformRegistry = createPlatformRegistry(pool, config.OSP_PLATFORM);
+    await run(config, registry, platformRegistry, chosen, scratch, log, stop);
   } finally {
     await scratch.close().catch(() => {});
     await pool.end();
@@ -64,6 +72,7 @@ async function main(arguments_: string[]): Promise<number> {
 async function run(
   config: DeployerConfig,
   registry: Registry,
+  platformRegistry: PlatformRegistry,
   chosen: ChosenPlatform,
   scratch: Scratch,
   log: Logger,
@@ -85,17 +94,19 @@ async function run(
     ? superviseLocal(chosen.platform, config, wake, log, beside.signal)
     : undefined;
   let refusal: Error | undefined;
-  const orRefuse = (work: Promise<void>) =>
+  const orRefuse = (work = Promise.resolve()) =>
     work.catch((error: unknown) => {
       refusal = error instanceof Error ? error : new Error(formatError(error));
       stopOrRefused.abort();
     });
+  const compared = () => comparePlatform(config, platformRegistry, chosen, supervision, log, stopOrRefused.signal);
+  const prepared = chosen.kind === "local" ? undefined : chosen.platform.prepare(stopOrRefused.signal);
   const besides = [
-    ...(supervision === undefined ? [] : [orRefuse(supervision.ended)]),
-    chosen.kind === "local"
-      ? chosen.platform.supervise(() => supervision?.isHeld() ?? false, beside.signal)
-      // Beside: what waits for the Edge Function is rung for, whatever keeps Railway from us.
-      : orRefuse(chosen.platform.prepare(stopOrRefused.signal).then(() => chosen.platform.watch(beside.signal))),
+    orRefuse(supervision?.ended),
+    // Beside: what waits for the Edge Function is rung for, whatever keeps Railway from us.
+    orRefuse(prepared),
+    (prepared ?? Promise.resolve()).then(compared, () => {}),
+    chosen.kind === "railway" ? chosen.platform.watch(beside.signal) : Promise.resolve(supervision?.watched),
     listen(config.DATABASE_URL, wake.wake, stopOrRefused.signal),
   ];
   stopOrRefused.signal.addEventListener("abort", wake.wake, { once: true });
@@ -128,14 +139,33 @@ function superviseLocal(
   log: Logger,
   signal: AbortSignal,
 ) {
-  return supervise({
+  const supervision = supervise({
     connectionString: config.DATABASE_URL,
     platform: platform.name,
     owner: config.owner,
-    onGained: async () => {
-      await platform.adopt();
-      wake.wake();
-    },
+    leaseSeconds: config.OSP_LEASE_SECONDS,
+    renewSeconds: config.OSP_RENEW_SECONDS,
+    adopt: platform.adopt,
+    onHeld: wake.wake,
+    log,
+  }, signal);
+  return { ...supervision, watched: platform.supervise(supervision, signal) };
+}
+
+function comparePlatform(
+  config: DeployerConfig,
+  registry: PlatformRegistry,
+  chosen: ChosenPlatform,
+  supervision: Supervision | undefined,
+  log: Logger,
+  signal: AbortSignal,
+): Promise<void> {
+  return reconcilePlatform({
+    platform: chosen.platform,
+    registry,
+    supervision,
+    everySeconds: config.OSP_PLATFORM_RECONCILE_SECONDS ?? RECONCILE_SECONDS[chosen.kind],
+    ...(chosen.kind === "local" ? { endLeftovers: chosen.platform.endLeftovers } : {}),
     log,
   }, signal);
 }

@@ -70,6 +70,14 @@ export interface PlatformService {
   id: string;
 }
 
+/** What a platform lists. */
+export interface ListedService extends PlatformService {
+  /** Whether it serves, or may come to serve without us: it is starting, or the platform starts it again. */
+  isRunning: boolean;
+  /** The registry row that it runs, where the platform knows; a service may be listed once for each. */
+  deploymentId?: string | undefined;
+}
+
 export interface DeployResult {
   serviceId: string;
   deploymentId: string;
@@ -92,8 +100,8 @@ export interface Platform {
   stop(request: StopRequest, signal: AbortSignal): Promise<void>;
   /** Forgets it; already gone is success. */
   remove(request: StopRequest, signal: AbortSignal): Promise<void>;
-  /** Only what carries our marker. */
-  list(signal: AbortSignal): Promise<PlatformService[]>;
+  /** Only what carries our marker, and all of it. @throws when that cannot be told: half a list is none */
+  list(signal: AbortSignal): Promise<ListedService[]>;
 }
 
 /**

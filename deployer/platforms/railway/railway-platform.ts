@@ -89,7 +89,11 @@ export function createRailwayPlatform(settings: RailwayPlatformSettings): Railwa
     remove: (request, signal) => judged(removeService(request, stopContext(request.lease), signal), signal),
     list: async (signal) => {
       const services = await judged(findOwnServices({ api, instance }, signal), signal);
-      return services.map(({ serviceSchema, serviceId }) => ({ serviceSchema, id: serviceId }));
+      return services.map((service) => {
+        const { health } = healthOf(service.serviceSchema, service);
+        const isRunning = health !== "failed" && health !== "stopped";
+        return { serviceSchema: service.serviceSchema, id: service.serviceId, isRunning };
+      });
     },
     health: async (signal) => {
       const services = await judged(findOwnServices({ api, instance }, signal), signal);

@@ -552,6 +552,7 @@ export type Database = {
           "deployment_id": string;
           "id": string;
           "is_running": boolean;
+          "platform_deployment_id": string;
           "service_schema": string;
         }[];
       };
@@ -599,6 +600,7 @@ export type Database = {
         Args: { "listed": Json; "listed_at": string; "platform_name": string };
         Returns: {
           "deployment_id": string;
+          "reason": string;
           "revision": number;
           "service_schema": string;
         }[];

@@ -111,7 +111,7 @@ async function deploy(claim: Claim, deps: AttemptDeps, signal: AbortSignal): Pro
         serviceId: claim.known_service_id ?? undefined,
         deploymentId: claim.known_deployment_id ?? undefined,
         rejectedDeploymentIds: claim.rejected_deployment_ids,
-        hasServed: claim.has_served,
+        mayBeDouble: !claim.has_served || claim.source === "reconcile",
       },
       lease: leaseOf(claim, deps),
       idle,

@@ -60,8 +60,10 @@ async function listSurely(
 
 /** What runs in either. Pure. */
 function unite(first: ListedService[], second: ListedService[]): ListedService[] {
-  const isInSecond = ({ id, isRunning }: ListedService) =>
-    second.some((other) => other.id === id && (other.isRunning || !isRunning));
+  const isInSecond = ({ id, isRunning, platformDeploymentId }: ListedService) =>
+    second.some((other) =>
+      other.id === id && (other.isRunning ? other.platformDeploymentId === platformDeploymentId : !isRunning)
+    );
   return [...first.filter((service) => !isInSecond(service)), ...second];
 }
 

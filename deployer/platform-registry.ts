@@ -56,8 +56,12 @@ export function createPlatformRegistry(pool: Pool, platform: string): PlatformRe
 }
 
 function listedJson(services: ListedService[]): string {
-  return JSON.stringify(services.map(({ serviceSchema, id, isRunning, deploymentId }) => ({
-    ...{ service_schema: serviceSchema, id, is_running: isRunning, deployment_id: deploymentId },
+  return JSON.stringify(services.map((service) => ({
+    service_schema: service.serviceSchema,
+    id: service.id,
+    is_running: service.isRunning,
+    deployment_id: service.deploymentId,
+    platform_deployment_id: service.platformDeploymentId,
   })));
 }
 

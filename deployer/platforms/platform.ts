@@ -59,8 +59,8 @@ export interface PlatformIds {
 export interface Known extends PlatformIds {
   /** Deployments of this row that ran and were found unfit: they are not taken up again. */
   rejectedDeploymentIds: readonly string[];
-  /** Whether any revision of the service ever came to serve there. */
-  hasServed: boolean;
+  /** Whether it may be there twice: nothing of it ever came to serve, or a comparison found it so. */
+  mayBeDouble: boolean;
 }
 
 /** What a platform knows of one OSP service. */
@@ -76,6 +76,8 @@ export interface ListedService extends PlatformService {
   isRunning: boolean;
   /** The registry row that it runs, where the platform knows; a service may be listed once for each. */
   deploymentId?: string | undefined;
+  /** The platform's own id of what runs, where it gives each deployment one. */
+  platformDeploymentId?: string | undefined;
 }
 
 export interface DeployResult {

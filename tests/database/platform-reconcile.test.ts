@@ -1,4 +1,4 @@
-import { beforeEach, expect, test } from "vitest";
+import { beforeEach, describe, expect, test } from "vitest";
 import { refusal, useDatabase } from "../support/database.ts";
 import { createTestHandler, ring } from "../support/edge-function.ts";
 import { untilBlocked } from "../support/locks.ts";
@@ -27,9 +27,12 @@ async function settleAll(): Promise<void> {
   for (const claim of await deployer.claim(100)) {
     await deployer.settle(
       claim,
-      claim.manifest === null
-        ? { outcome: "stopped" }
-        : { outcome: "deployed", workerVersion: "1", serviceId: claim.service_schema, platformDeploymentId: "d" },
+      claim.manifest === null ? { outcome: "stopped" } : {
+        outcome: "deployed",
+        workerVersion: "1",
+        serviceId: `id-of-${claim.service_schema}`,
+        platformDeploymentId: "d",
+      },
     );
   }
 }
@@ -76,7 +79,7 @@ test("a service that is gone is requested again, once", async () => {
     await deployer.settle(claim, {
       outcome: "deployed",
       workerVersion: "1",
-      serviceId: "x",
+      serviceId: "id-of-gone",
       platformDeploymentId: "y",
     });
   }
@@ -286,4 +289,52 @@ test("of deployers that ask for a turn at once, one has it until the next is due
   expect(await platform.takeTurn(3600)).toBeUndefined();
   await database.rows(`update osp_metadata.platforms set paused_at = null, pause_reason = null where name = 'local'`);
   expect(await platform.takeTurn(3600)).toBeDefined();
+});
+
+describe("a platform that names its deployments", () => {
+  const railwayDeployer = createRegistry(pool, {
+    owner: "a",
+    platform: "railway",
+    leaseSeconds: 10,
+    renewTimeoutMs: 5000,
+  });
+  const railway = createPlatformRegistry(pool, "railway");
+  const found = async (services: ListedService[]) =>
+    (await railway.reconcile({ services, listedAt: await now() }, 0.001)).map(({ finding, reason }) =>
+      `${finding}: ${reason}`
+    );
+  const itself: ListedService = { serviceSchema: "s", id: "svc", isRunning: true, platformDeploymentId: "dep" };
+  beforeEach(async () => {
+    await insertService(database, "s");
+    await ringBell();
+    const [claim] = await railwayDeployer.claim(1);
+    if (claim === undefined) throw new Error("nothing to claim");
+    await railwayDeployer.settle(claim, {
+      ...{ outcome: "deployed", workerVersion: "1", serviceId: "svc", platformDeploymentId: "dep" },
+    });
+  });
+
+  test.each<[string, ListedService[], string[]]>([
+    ["itself", [itself], []],
+    ["itself beside one that is about to end", [{ ...itself, platformDeploymentId: "older" }, itself], []],
+    ["one on its way", [{ serviceSchema: "s", id: "svc", isRunning: true }], []],
+    ["another", [{ ...itself, platformDeploymentId: "other" }], [
+      "lost: another deployment runs in its place on platform railway",
+    ]],
+    ["none", [{ ...itself, isRunning: false }], ["lost: its worker is gone from platform railway"]],
+    ["itself and an empty double", [itself, { serviceSchema: "s", id: "b", isRunning: false }], [
+      "lost: it is on platform railway twice",
+    ]],
+    ["another service", [{ ...itself, id: "b" }], ["lost: it is on platform railway twice"]],
+  ])("%s runs", async (_, services, findings) => {
+    expect(await found(services)).toEqual(findings);
+    expect(await waiting()).toHaveLength(findings.length);
+  });
+
+  test("what was deployed without such an id counts as itself", async () => {
+    await database.rows(
+      `update osp_metadata.worker_registry set platform_deployment_id = null, platform_service_id = null`,
+    );
+    expect(await found([itself])).toEqual([]);
+  });
 });

@@ -228,7 +228,7 @@ describe("pushed", () => {
 
   test("the same sources are the same bytes, wherever they lie and however often; a change is another code", async () => {
     const files = {
-      "workflows.ts": `${WORKFLOW.replace("(input)", "(input: string)")}`,
+      "workflows.ts": WORKFLOW.replace("(input)", "(input: string)"),
       "activities.ts":
         `import { answer } from "answers";\nexport async function first(): Promise<number> { return answer; }\n`,
       ...installed("answers", "exports.answer = 42;", { "index.d.ts": "export const answer: number;" }),

@@ -74,7 +74,7 @@ export function createMemoryCode(database: Pick<TestDatabase, "rows">, archives:
 }
 
 /** Code that nobody uses, by SQL. */
-export function createSqlUnusedCode(database: Pick<TestDatabase, "rows">): PrunedObjects {
+function createSqlUnusedCode(database: Pick<TestDatabase, "rows">): PrunedObjects {
   return takenBySql(database, "take_unused_code", "forget_unused_code");
 }
 
@@ -96,7 +96,7 @@ function takenBySql(database: Pick<TestDatabase, "rows">, take: string, forget: 
   };
 }
 
-export function createTestHandler(database: TestDatabase, deps: Partial<HandlerDeps> = {}) {
+export function createTestHandler(database: Pick<TestDatabase, "rows">, deps: Partial<HandlerDeps> = {}) {
   return createHandler({
     webhookSecret,
     defaults: { activityEndpoint: endpoint },

@@ -38,9 +38,9 @@ export async function checkCodeRoot(
 ): Promise<CodeRootVerdict> {
   const end = await runIsolated({
     script: LAUNCH_WORKER,
-    args: ["--check"],
+    args: ["--check", manifestPath],
     cwd: codeRoot,
-    environment: { MANIFEST_PATH: manifestPath, OSP_CACHE_DIR: cacheDirectory },
+    environment: { OSP_CACHE_DIR: cacheDirectory },
     timeoutMs: CHECK_MS,
     ...(signal === undefined ? {} : { signal }),
   });

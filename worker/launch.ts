@@ -1,19 +1,19 @@
 import { setTimeout as pause } from "node:timers/promises";
 import type { Manifest } from "../supabase/functions/_shared/manifest.ts";
-import { parseConfig, type WorkerConfig } from "./config.ts";
+import { parseArguments } from "./arguments.ts";
+import type { WorkerConfig } from "./config.ts";
 import { describeError, EXIT_CODES, WorkerExitError } from "./exit.ts";
 import { type HealthServer, startHealthServer } from "./health-server.ts";
 import { createLog, type Log } from "./log.ts";
 import type { ServiceQueue } from "./load-service.ts";
-import { readManifest } from "./read-manifest.ts";
+import { readSettings } from "./read-settings.ts";
 import type { ReadinessDeps } from "./readiness.ts";
 import { stopSignal } from "./stop-signal.ts";
 
 export interface Launch {
   environment: NodeJS.ProcessEnv;
   codeRoot: string;
-  /** Validate only. */
-  isCheck: boolean;
+  args: readonly string[];
 }
 
 /** What the last line needs, whenever it comes. */
@@ -36,10 +36,11 @@ export async function launchWorker(launch: Launch): Promise<never> {
   }
 }
 
-async function run({ environment, codeRoot, isCheck }: Launch, ending: Ending): Promise<void> {
+async function run({ environment, codeRoot, args }: Launch, ending: Ending): Promise<void> {
   const stop = stopSignal(() => end(ending), () => end(ending, secondSignal()));
-  const config = parseConfig(environment);
-  const manifest = await readManifest(codeRoot, config.manifestPath);
+  const { isCheck, manifestPath } = parseArguments(args);
+  const named = manifestPath === undefined ? environment : { ...environment, MANIFEST_PATH: manifestPath };
+  const { config, manifest } = await readSettings(named, codeRoot);
   const { service_schema, revision } = manifest;
   const log = ending.log = ending.log.child({ service_schema, revision });
   log.info({

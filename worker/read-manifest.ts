@@ -21,7 +21,7 @@ export async function readManifest(codeRoot: string, path: string): Promise<Mani
 
 function problemsOf(path: string, error: unknown): string[] {
   if (error instanceof ManifestInvalidError) return tellProblems(error.problems);
-  if (error instanceof CodePathError) return [`MANIFEST_PATH: ${error.message}`];
+  if (error instanceof CodePathError) return [`manifest: ${error.message}`];
   if (error instanceof SyntaxError) return [`manifest ${path} is not JSON: ${describeError(error)}`];
   return [`manifest ${path} cannot be read: ${describeError(error)}`];
 }

@@ -99,10 +99,10 @@ export async function first(): Promise<void> { await import(process.env["PLUGIN"
       expect.stringMatching(/^src\/activities\.ts:2: imports "absent", which is not there: install it/),
       expect.stringMatching(/^src\/activities\.ts:2: imports @temporalio\/testing, which no worker has/),
       expect.stringMatching(/^src\/activities\.ts:3: loads a module whose name it computes/),
+      expect.stringMatching(/^workflows\.ts\(5,\d+\): error TS2322: Type 'number' is not assignable to type 'string'/),
       expect.stringMatching(/^workflows\.ts:2: imports node:fs, which workflows cannot use/),
       expect.stringMatching(/^workflows\.ts:3: imports crypto, which workflows cannot use/),
       expect.stringMatching(/^workflows\.ts:4: imports @temporalio\/activity, which workflows cannot use/),
-      expect.stringMatching(/^workflows\.ts\(5,\d+\): error TS2322: Type 'number' is not assignable to type 'string'/),
     ]);
   });
 
@@ -297,11 +297,26 @@ throw new Error("environment: " + JSON.stringify(process.env));
   test("a tsconfig.json of the service's own counts", async () => {
     const files = { "activities.ts": "export async function first(input) { return input; }\n" };
     expect(await problemsOf(sources(files))).toEqual([expect.stringMatching(/TS7006/)]);
+    const broken = { ...files, "tsconfig.json": { compilerOptions: { target: "es1" } } };
+    expect(await problemsOf(sources(broken))).toEqual([
+      expect.stringMatching(/TS7006/),
+      expect.stringMatching(/^tsconfig\.json\(1,\d+\): error TS6046: Argument for '--target' option/),
+    ]);
     const loose = {
       ...files,
       "tsconfig.json": { compilerOptions: { noImplicitAny: false, noEmit: false, outDir: "dist", skipLibCheck: true } },
     };
     expect(await push(sources(loose))).toMatchObject({ activities: ["first"] });
+  });
+
+  test("types of Node's, and those that a tsconfig.json names, are found as they are where it lies", async () => {
+    const directory = sources({
+      "tsconfig.json": { compilerOptions: { strict: true, module: "preserve", types: ["node", "greeting"] } },
+      "activities.ts": "export async function first() { return hello(process.pid); }\n",
+      ...installed("@types/node", "", { "index.d.ts": "declare const process: { pid: number };" }),
+      ...installed("@types/greeting", "", { "index.d.ts": "declare function hello(pid: number): string;" }),
+    });
+    expect(await push(directory)).toMatchObject({ activities: ["first"], notes: [] });
   });
 });
 

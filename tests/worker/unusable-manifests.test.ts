@@ -12,6 +12,37 @@ test("--check of a usable manifest exits 0 without Temporal", async () => {
   expect(await check(codeRootWith({ "manifest.json": USABLE }))).toEqual({ code: 0, problems: [] });
 });
 
+test("--check takes the manifest's name in place of MANIFEST_PATH", async () => {
+  const codeRoot = codeRootWith({ "manifests/demo.json": USABLE, "manifest.json": "{" });
+  expect(await check(codeRoot, {}, ["--check", "manifests/demo.json"])).toEqual({ code: 0, problems: [] });
+  expect(await check(codeRoot, { MANIFEST_PATH: "" }, ["--check", "manifests/demo.json"])).toMatchObject({ code: 0 });
+  expect(await check(codeRoot, {}, ["--check", "manifests/none.json"])).toEqual({
+    code: 78,
+    problems: [expect.stringMatching(/^manifest: there is no file "manifests\/none\.json" in the code root/)],
+  });
+});
+
+test.each([[["--chekc"]], [["manifest.json"]], [["--check", "manifest.json", "another.json"]]])(
+  "arguments that it does not know are refused: %j",
+  async (args) => {
+    expect(await check(codeRootWith({ "manifest.json": USABLE }), {}, args)).toEqual({
+      code: 78,
+      problems: [`arguments "${args.join(" ")}": there is --check [manifest], which only validates`],
+    });
+  },
+);
+
+test("faults of the environment and of the manifest stand in one message", async () => {
+  const manifest = { ...USABLE, service_schema: "Bad Name", extra: 1 };
+  const { code, problems } = await check(codeRootWith({ "manifest.json": manifest }), { PORT: "http" });
+  expect(code).toBe(78);
+  expect(problems).toEqual([
+    expect.stringContaining("environment variable PORT: "),
+    expect.stringContaining(`service_schema: "Bad Name" must match`),
+    expect.stringContaining("extra"),
+  ]);
+});
+
 test("every fault of a manifest stands in one message", async () => {
   const manifest = { ...USABLE, service_schema: "Bad Name", activities_path: "../outside.ts", extra: 1 };
   const { code, problems } = await check(codeRootWith({ "manifest.json": manifest }));
@@ -95,7 +126,7 @@ test("the built-in activities need an endpoint", async () => {
 });
 
 test.each([
-  ["missing", {}, /^MANIFEST_PATH: there is no file "manifest\.json" in the code root/],
+  ["missing", {}, /^manifest: there is no file "manifest\.json" in the code root/],
   ["no JSON", { "manifest.json": "{" }, /^manifest manifest\.json is not JSON: /],
 ])("a manifest that is %s is told", async (_, files, problem) => {
   expect(await check(codeRootWith(files))).toEqual({ code: 78, problems: [expect.stringMatching(problem)] });
@@ -127,9 +158,9 @@ function codeRootWith(files: Record<string, unknown>): CodeRoot {
   return codeRoot;
 }
 
-async function check(codeRoot: CodeRoot, environment: Record<string, string> = {}) {
+async function check(codeRoot: CodeRoot, environment: Record<string, string> = {}, args = ["--check"]) {
   const base = { MANIFEST_PATH: "manifest.json", OSP_CACHE_DIR: cacheDirectory(process.env) };
-  const worker = startWorker(codeRoot.path, { ...base, ...environment }, ["--check"]);
+  const worker = startWorker(codeRoot.path, { ...base, ...environment }, args);
   const { code, last } = await worker.exit();
   expect(worker.otherOutput).toEqual([]);
   expect(last).toMatchObject({ event: "worker.exit", code });

@@ -7,12 +7,17 @@ import { ANY_PORTS, parseConfig, StackError } from "./config.ts";
 import { allExamples } from "./examples.ts";
 import { createProgress, untilToldToStop } from "./progress.ts";
 import { type ExampleOutcome, followExample, insertExample, isSuccess } from "./run-example.ts";
+import { OWN_CODE_SERVICE, runOwnCode } from "./run-own-code.ts";
 import { startStack } from "./stack.ts";
 import { readSummary } from "./railway/state-files.ts";
+import type { StackAddresses } from "./stack-programs.ts";
 import { STACK_PLATFORMS, type StackPlatform } from "./stack-platform.ts";
 import { removeState } from "./stack-state.ts";
 
-/** `npm run demo`: every example through a stack of its own, in a scratch directory on free ports. */
+/**
+ * `npm run demo`: every example through a stack of its own, in a scratch directory on free ports; one of them with code of its own,
+ * which is changed while a workflow runs.
+ */
 async function main(platform: StackPlatform, isJson: boolean): Promise<number> {
   const told = untilToldToStop();
   const stopping = new AbortController();
@@ -27,12 +32,7 @@ async function main(platform: StackPlatform, isJson: boolean): Promise<number> {
     try {
       outcomes = await Promise.race([
         told,
-        Promise.all(
-          allExamples().map((example) => {
-            const { service_schema } = example.service;
-            return run(example, stack.addresses, (status) => write(`  ${service_schema}: ${status}`), stopping.signal);
-          }),
-        ),
+        runAll(stack.addresses, directory, write, stopping.signal),
       ]);
     } finally {
       await stack.stop();
@@ -44,6 +44,19 @@ async function main(platform: StackPlatform, isJson: boolean): Promise<number> {
   } finally {
     removeState(directory);
   }
+}
+
+async function runAll(
+  addresses: StackAddresses,
+  directory: string,
+  write: (line: string) => void,
+  signal: AbortSignal,
+): Promise<ExampleOutcome[]> {
+  const tell = (schema: string) => (status: string) => write(`  ${schema}: ${status}`);
+  return await Promise.all([
+    ...allExamples().map((example) => run(example, addresses, tell(example.service.service_schema), signal)),
+    runOwnCode({ directory, addresses, environment: process.env, onStatus: tell(OWN_CODE_SERVICE), signal }),
+  ]);
 }
 
 async function run(...[example, addresses, onStatus, signal]: Parameters<typeof followExample>) {

@@ -71,7 +71,8 @@ const rowSchema = z.object({
   error: z.string().nullable(),
 });
 
-async function untilDeployed(
+/** Follows a service's row until its worker runs, or does not. */
+export async function untilDeployed(
   schema: string,
   client: pg.Client,
   onStatus: (status: string) => void,
@@ -163,7 +164,7 @@ function expectedResult(activities: string[], input: unknown) {
   return { steps: activities, input };
 }
 
-async function withClient<Result>(url: string, work: (client: pg.Client) => Promise<Result>): Promise<Result> {
+export async function withClient<Result>(url: string, work: (client: pg.Client) => Promise<Result>): Promise<Result> {
   const client = new pg.Client({ connectionString: url });
   client.on("error", () => {}); // cut while waiting: the next query tells it
   await client.connect();

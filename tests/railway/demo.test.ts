@@ -3,4 +3,4 @@ import { expectDemo } from "../support/demo.ts";
 
 test("the demo runs every example on the stand-in of Railway, through the real CLI", async () => {
   await expectDemo(["--platform", "railway"], { RAILWAY_CLI_PATH: inject("railwayCli") });
-}, 400_000);
+}, 580_000);

@@ -2,6 +2,7 @@ import { fileURLToPath } from "node:url";
 import { execa } from "execa";
 import { expect } from "vitest";
 import { allExamples } from "../../local/examples.ts";
+import { OWN_CODE_RESULT, OWN_CODE_SERVICE } from "../../local/run-own-code.ts";
 
 /** Runs the demo, which must print one JSON document of all examples and exit with 0. @returns what it said beside it */
 export async function expectDemo(args: string[], environment: Record<string, string> = {}): Promise<string> {
@@ -9,21 +10,29 @@ export async function expectDemo(args: string[], environment: Record<string, str
     cwd: fileURLToPath(new URL("../..", import.meta.url)),
     env: environment,
     reject: false,
-    timeout: 380_000,
+    timeout: 560_000,
   });
   expect({ exitCode, document: JSON.parse(stdout || "null") }, stderr).toEqual({
     exitCode: 0,
     document: {
       ok: true,
-      services: allExamples().map(({ service }) => ({
-        service_schema: service.service_schema,
-        deployment_status: "deployed",
-        insert_to_polling_ms: expect.any(Number),
-        workflows: service.workflows.map(({ name, activities }) => ({
-          name,
-          result: { steps: activities, input: expect.anything() },
+      services: [
+        ...allExamples().map(({ service }) => ({
+          service_schema: service.service_schema,
+          deployment_status: "deployed",
+          insert_to_polling_ms: expect.any(Number),
+          workflows: service.workflows.map(({ name, activities }) => ({
+            name,
+            result: { steps: activities, input: expect.anything() },
+          })),
         })),
-      })),
+        {
+          service_schema: OWN_CODE_SERVICE,
+          deployment_status: "deployed",
+          insert_to_polling_ms: expect.any(Number),
+          workflows: [{ name: "processClaim", result: OWN_CODE_RESULT }],
+        },
+      ],
     },
   });
   return stderr;

@@ -1,6 +1,7 @@
 import { setTimeout as pause } from "node:timers/promises";
 import type { Manifest } from "../supabase/functions/_shared/manifest.ts";
 import { parseArguments } from "./arguments.ts";
+import { capacityOf } from "./capacity.ts";
 import type { WorkerConfig } from "./config.ts";
 import { describeError, EXIT_CODES, WorkerExitError } from "./exit.ts";
 import { type HealthServer, startHealthServer } from "./health-server.ts";
@@ -8,7 +9,7 @@ import { createLog, type Log } from "./log.ts";
 import type { ServiceQueue } from "./load-service.ts";
 import { readSettings } from "./read-settings.ts";
 import type { ReadinessDeps } from "./readiness.ts";
-import { stopSignal } from "./stop-signal.ts";
+import { HURRIED_DRAIN_SECONDS, stopSignal } from "./stop-signal.ts";
 
 export interface Launch {
   environment: NodeJS.ProcessEnv;
@@ -37,7 +38,7 @@ export async function launchWorker(launch: Launch): Promise<never> {
 }
 
 async function run({ environment, codeRoot, args }: Launch, ending: Ending): Promise<void> {
-  const stop = stopSignal(() => end(ending), () => end(ending, secondSignal()));
+  const stop = stopSignal(() => end(ending), (name) => end(ending, secondSignal(name)));
   const { isCheck, manifestPath } = parseArguments(args);
   const named = manifestPath === undefined ? environment : { ...environment, MANIFEST_PATH: manifestPath };
   const { config, manifest } = await readSettings(named, codeRoot);
@@ -69,7 +70,7 @@ interface Serving {
 /** Polls until the process is told to stop. The SDK is loaded only here: a bad manifest is told at once. */
 async function serve({ config, manifest, queues, health, stop, ending }: Serving): Promise<void> {
   const { log } = ending;
-  const { drainSeconds, connectDeadlineSeconds, temporal } = config;
+  const { drainSeconds, connectDeadlineSeconds, temporal, memoryMb } = config;
   const { namespace } = temporal;
   const { installRuntime } = await import("./sdk-log.ts");
   const sdk = installRuntime(log);
@@ -77,7 +78,22 @@ async function serve({ config, manifest, queues, health, stop, ending }: Serving
   const { connect } = await import("./connect.ts");
   const connection = await connect(temporal, connectDeadlineSeconds, log);
   const { createWorkersFromManifest, workerIdentity } = await import("./create-worker-from-manifest.ts");
-  const workers = await createWorkersFromManifest({ manifest, queues, connection, namespace, drainSeconds });
+  const capacity = capacityOf(memoryMb, queues.length);
+  log.info({
+    event: "worker.capacity",
+    memory_mb: memoryMb,
+    cached_workflows: capacity.cachedWorkflows,
+    workflow_tasks: capacity.workflowTasks,
+    activities: capacity.activities,
+  });
+  const workers = await createWorkersFromManifest({
+    manifest,
+    queues,
+    connection,
+    namespace,
+    drainSeconds,
+    capacity,
+  });
 
   const { runWorkers } = await import("./run-workers.ts");
   const signal = stop.beginDraining((name) =>
@@ -122,9 +138,10 @@ function end({ log, flush }: Ending, error?: unknown): never {
   process.exit(code);
 }
 
-function secondSignal(): WorkerExitError {
+function secondSignal(name: NodeJS.Signals): WorkerExitError {
+  const grace = name === "SIGTERM" ? ` and what was in flight did not end within ${HURRIED_DRAIN_SECONDS} s` : "";
   return new WorkerExitError(EXIT_CODES.fatal, [
-    "a second SIGINT came while draining: work in flight is left to Temporal's retries",
+    `a second ${name} came while draining${grace}: what is in flight is left to Temporal's retries`,
   ]);
 }
 

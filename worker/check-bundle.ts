@@ -1,6 +1,7 @@
 import assert from "node:assert";
 import { AsyncLocalStorage } from "node:async_hooks";
 import { createContext, Script } from "node:vm";
+import { PROBE_WORKFLOW } from "../supabase/functions/_shared/probe-workflow.ts";
 import { describeError } from "./exit.ts";
 import { MODULES_EXPORT } from "./workflow-entry.ts";
 
@@ -65,5 +66,5 @@ function whatIsWrong(found: unknown, namespace: Record<string, unknown>): string
 }
 
 function functionsIn(values: Record<string, unknown>): string[] {
-  return Object.keys(values).filter((name) => typeof values[name] === "function");
+  return Object.keys(values).filter((name) => name !== PROBE_WORKFLOW && typeof values[name] === "function");
 }

@@ -67,6 +67,8 @@ const environmentSchema = z.object({
   OSP_DEFER_CAP_SECONDS: seconds(0).default(60),
   OSP_DEPLOY_TIMEOUT_SECONDS: seconds(1).default(90),
   OSP_READINESS_TIMEOUT_SECONDS: seconds(1).default(60),
+  /** How many open workflows of each type are replayed with a revision's own code before it is deployed; 0: none. */
+  OSP_REPLAY_GATE_WORKFLOWS: z.coerce.number().int().min(0).max(1000).default(20),
   OSP_DRAIN_SECONDS: drainSeconds,
   OSP_SWEEP_SECONDS: seconds(0.1).default(5),
   OSP_RECONCILE_SECONDS: seconds(0.1).default(60),

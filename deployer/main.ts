@@ -14,6 +14,7 @@ import { workersDirectory } from "./platforms/local/worker-record.ts";
 import { graceMs } from "./platforms/local/workers.ts";
 import { CliNotFoundError } from "./platforms/railway/cli-binary.ts";
 import { PreflightError } from "./platforms/railway/preflight.ts";
+import { createReplayGate, openGate } from "./replay/replay-gate.ts";
 import { platformReadiness } from "./readiness/readiness.ts";
 import { openTemporal } from "./readiness/temporal-service.ts";
 import { createTemporalReadiness } from "./readiness/temporal-readiness.ts";
@@ -96,6 +97,7 @@ async function run(
       scratch,
       code: createCodeSource(config, cacheDirectory(process.env)),
       cacheDirectory: cacheDirectory(process.env),
+      gate: temporal === undefined ? openGate : createReplayGate(temporal, scratch, config.OSP_REPLAY_GATE_WORKFLOWS),
     },
     wake,
     doorbell,

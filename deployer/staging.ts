@@ -7,6 +7,7 @@ import type { CodeSource } from "./code/code-source.ts";
 import { unpackCode } from "./code/unpack-code.ts";
 import { PlatformError } from "./platforms/platform.ts";
 import { workerExitError } from "./platforms/worker-outcome.ts";
+import type { ReplayGate } from "./replay/replay-gate.ts";
 import { type Scratch, type ScratchDirectory, scratchError } from "./scratch.ts";
 
 /** What a deployment is staged with. */
@@ -15,6 +16,8 @@ export interface StagingDeps {
   code: CodeSource;
   /** What `worker --check` bundles is kept there for workers of this machine. */
   cacheDirectory: string;
+  /** What a revision with code of its own must pass. */
+  gate: ReplayGate;
 }
 
 /** Tells how far staging has come: one line for people. */
@@ -40,7 +43,10 @@ export async function stageUpload(
   try {
     await orNoRoom(writeManifest(join(directory.path, manifestPath), manifest));
     if (archive !== undefined) await unpackCode(archive, directory.path, signal);
-    if (!isBuiltIn(manifest)) await check(directory.path, manifestPath, deps, report, signal);
+    if (!isBuiltIn(manifest)) {
+      const bundles = await check(directory.path, manifestPath, deps, report, signal);
+      if (archive !== undefined) await deps.gate.check({ manifest, codeRoot: directory.path, bundles }, report, signal);
+    }
     return directory;
   } catch (error) {
     await directory.remove().catch(() => {});
@@ -61,15 +67,19 @@ async function orNoRoom(work: Promise<void>): Promise<void> {
   }
 }
 
-/** All that the manifest names must be there before anything is deployed: by the worker's own `--check`. */
+/**
+ * All that the manifest names must be there before anything is deployed: by the worker's own `--check`.
+ *
+ * @returns Temporal's bundle of each task queue
+ */
 async function check(
   codeRoot: string,
   manifestPath: string,
   { cacheDirectory }: StagingDeps,
   report: Report,
   signal: AbortSignal,
-): Promise<void> {
-  const { code, problems, unverified, output } = await checkCodeRoot({
+): Promise<Map<string, string>> {
+  const { code, problems, unverified, bundles, output } = await checkCodeRoot({
     codeRoot,
     manifestPath,
     cacheDirectory,
@@ -77,7 +87,7 @@ async function check(
   });
   if (code === 0) {
     for (const reason of unverified) report(`not everything could be checked: ${reason}`);
-    return;
+    return bundles;
   }
   if (code === undefined) {
     const reason = problems?.join("; ") ?? "its process was killed";

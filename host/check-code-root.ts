@@ -22,6 +22,8 @@ export interface CodeRootVerdict {
   problems: string[] | undefined;
   /** What could not be looked at here, though it may well be right. */
   unverified: string[];
+  /** Temporal's bundle of each task queue; empty where there is a problem. */
+  bundles: Map<string, string>;
   output: string;
 }
 
@@ -30,6 +32,7 @@ const lineSchema = z.object({
   code: z.int().optional(),
   problems: z.array(z.string()).optional(),
   reason: z.string().optional(),
+  bundles: z.record(z.string(), z.string()).optional(),
 });
 
 /** Runs `worker --check` on a code root, in a process that knows nothing but where it lies. */
@@ -53,6 +56,7 @@ export async function checkCodeRoot(
     unverified: lines.filter(({ event }) => event === "worker.exports_unverified").flatMap(({ reason }) =>
       reason ?? []
     ),
+    bundles: new Map(Object.entries(lines.find(({ event }) => event === "worker.checked")?.bundles ?? {})),
     output: `${end.stdout}${end.stderr}`,
   };
 }

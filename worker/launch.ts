@@ -53,7 +53,11 @@ async function run({ environment, codeRoot, args }: Launch, ending: Ending): Pro
 
   const { loadService } = await import("./load-service.ts");
   const queues = await loadService({ manifest, codeRoot, cacheDirectory: config.cacheDirectory, log, isCheck });
-  if (isCheck) return;
+  if (isCheck) {
+    const bundles = Object.fromEntries(queues.map(({ taskQueue, bundlePath }) => [taskQueue, bundlePath]));
+    log.info({ event: "worker.checked", bundles });
+    return;
+  }
   const health = config.port === undefined ? undefined : await startHealthServer(config.port);
   await serve({ config, manifest, queues, health, stop, ending });
 }

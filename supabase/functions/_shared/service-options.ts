@@ -30,6 +30,8 @@ export const serviceOptionsSchema = z.strictObject(
       .optional(),
     /** The service's own code; left out: it has none. */
     code: codeHash.optional(),
+    /** False: open workflows are not replayed with a revision's code before it is deployed. Left out: they are. */
+    replay_gate: z.boolean("must be true or false").optional(),
   },
   notAnObject("must be an object"),
 );
@@ -40,4 +42,5 @@ export const resolvedOptionsSchema = z.strictObject({
   activity_timeout_seconds: z.int().min(1).max(86_400).default(60),
   activity_max_attempts: z.int().min(1).max(1000).optional(),
   code: codeHash.optional(),
+  replay_gate: z.boolean().optional(),
 });

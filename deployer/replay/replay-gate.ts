@@ -87,11 +87,10 @@ async function listAll(
   report: (line: string) => void,
 ): Promise<OpenWorkflow[]> {
   try {
-    const found = await Promise.all(
-      [...workflowsByTaskQueue(manifest)].map(([taskQueue, workflows]) =>
-        listOpenWorkflows(temporal, taskQueue, workflows.map(({ name }) => name), mostOfType)
-      ),
-    );
+    const found = [];
+    for (const [taskQueue, workflows] of workflowsByTaskQueue(manifest)) {
+      found.push(await listOpenWorkflows(temporal, taskQueue, workflows.map(({ name }) => name), mostOfType));
+    }
     const tooLarge = found.flatMap((ofQueue) => ofQueue.tooLarge);
     if (tooLarge.length > 0) {
       report(`not replayed, for their histories are too large: ${tooLarge.slice(0, MOST_TOLD).join(", ")}`);

@@ -15,10 +15,11 @@ export interface IsolatedRun {
   timeoutMs: number;
   signal?: AbortSignal;
   /**
-   * What it may read besides our own sources and packages, and what it may write. It can start no process, no thread and no
-   * native code then: Node's permission model. Left out: it may do what this process may.
+   * What it may read besides our own sources and packages, and what it may write. It can start no process and no thread then, and
+   * no native code but where `addons` says so: Node's permission model, which native code is not held to. Left out: it may do
+   * what this process may.
    */
-  access?: { read?: string[]; write?: string[] };
+  access?: { read?: string[]; write?: string[]; addons?: boolean };
   /** Of JavaScript objects, in MB. */
   heapMb?: number;
 }
@@ -101,6 +102,7 @@ function optionsOf({ access, heapMb }: IsolatedRun): string[] {
   return [
     ...heap,
     "--permission",
+    ...(access.addons === true ? ["--allow-addons"] : []),
     ...[...read].map((path) => `--allow-fs-read=${path}`),
     ...(access.write ?? []).map((path) => `--allow-fs-write=${path}`),
   ];

@@ -4,14 +4,14 @@ import { readFile } from "node:fs/promises";
 import { basename, isAbsolute, join, relative, resolve, sep } from "node:path";
 import { fileURLToPath } from "node:url";
 import { z } from "zod";
-import { CODE_FILES } from "../supabase/functions/_shared/service-code.ts";
+import { CODE_FILES, CODE_WORKFLOWS_PATH, PROBE_WORKFLOW } from "../supabase/functions/_shared/service-code.ts";
 import { type BundleCache, openBundleCache } from "./bundle-cache.ts";
 import { EXIT_CODES, WorkerExitError } from "./exit.ts";
 import { inspectWorkflows } from "./inspect-code.ts";
 import type { PushedCode } from "./pushed-code.ts";
 import { type BundleAnswer, runBundleChild } from "./run-bundle-child.ts";
 import { sdkVersion } from "./sdk-version.ts";
-import { builtInEntry, workflowEntry, type WorkflowExport } from "./workflow-entry.ts";
+import { builtInEntry, PROBE_FILE, workflowEntry, type WorkflowExport } from "./workflow-entry.ts";
 
 export interface WorkflowBundle {
   path: string;
@@ -24,8 +24,9 @@ const BUILT_IN_WORKFLOWS = fileURLToPath(new URL("./service/workflows.ts", impor
 /** The built-in workflows, bundled: one file for all services, revisions and copies of the worker on a machine. */
 export async function bundleBuiltInWorkflows(cacheDirectory: string): Promise<string> {
   const cache = openBundleCache(cacheDirectory);
-  // The file imports the SDK and types only, so its text and the SDK's version are all that goes in.
-  const name = `${hashOf(["built-in", toolchain(), readFileSync(BUILT_IN_WORKFLOWS, "utf8")])}.js`;
+  // The files import the SDK and types only, so their text and the SDK's version are all that goes in.
+  const texts = [BUILT_IN_WORKFLOWS, PROBE_FILE].map((file) => readFileSync(file, "utf8"));
+  const name = `${hashOf(["built-in", toolchain(), ...texts])}.js`;
   const found = cache.find(name);
   if (found !== undefined) return found;
   const { path, problems } = await build(cache, builtInEntry(BUILT_IN_WORKFLOWS), [], () => name);
@@ -66,7 +67,8 @@ export async function bundlePushedWorkflows(
   const cache = openBundleCache(cacheDirectory);
   const { path, problems } = await findPushedBundle(pushed, cache);
   if (problems.length > 0) return { path, problems, unverified: undefined };
-  const expected = expectedOf(exported);
+  const probe = { name: PROBE_WORKFLOW, module: CODE_WORKFLOWS_PATH };
+  const expected = [...expectedOf(exported), probe];
   const checked = `${hashOf(["checked", toolchain(), readFileSync(path, "utf8"), JSON.stringify(expected)])}.checked`;
   if (cache.find(checked) !== undefined) return { path, problems: [], unverified: undefined };
   const found = await inspectWorkflows(path, expected, true);
@@ -148,7 +150,7 @@ function bundleName(requestKey: string, inputs: Inputs): string {
 
 /** What turns files into a bundle: a bundle is for the SDK version that made it only. */
 function toolchain(): string {
-  return `bundle 1, sdk ${sdkVersion()}, node ${process.versions.node.split(".")[0]}`;
+  return `bundle 2, sdk ${sdkVersion()}, node ${process.versions.node.split(".")[0]}`;
 }
 
 function contentHash(file: string): string | null {

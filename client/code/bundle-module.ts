@@ -1,6 +1,7 @@
-import { writeFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { build, type BuildFailure, type BuildOptions } from "esbuild";
+import { isReservedExport } from "../../supabase/functions/_shared/service-code.ts";
 import { largestOf, notesOf, nothingExported, REFUSED, tell } from "./bundle-messages.ts";
 import type { BundleAnswer, BundleRequest } from "./bundle-sources.ts";
 import { resolvePlugin } from "./resolve-plugin.ts";
@@ -27,7 +28,7 @@ export async function bundleModule(request: BundleRequest): Promise<BundleAnswer
     const [, described] = Object.entries(metafile.outputs).find(([path]) => path.endsWith(".mjs")) ?? [];
     if (output === undefined || described === undefined) throw new Error("esbuild wrote nothing");
     writeFileSync(request.outputFile, output.contents);
-    const exported = described.exports.filter((name) => name !== "default");
+    const exported = described.exports.filter((name) => name !== "default" && !isReservedExport(name));
     return {
       problems: exported.length > 0 ? [] : [nothingExported(request.file)],
       notes: request.kind === "activities" ? notesOf(described, request.directory) : [],
@@ -45,9 +46,12 @@ function optionsOf({ directory, kind, file, ignoreModules }: BundleRequest) {
     absWorkingDir: directory,
     // Not the module itself: its default export would answer to any name.
     stdin: {
-      contents: `export * from ${JSON.stringify(`./${file}`)};`,
+      contents: [`export * from ${JSON.stringify(`./${file}`)};`, ...(kind === "workflows" ? [probe()] : [])].join(
+        "\n",
+      ),
+      loader: "ts",
       resolveDir: directory,
-      sourcefile: "exports.js",
+      sourcefile: "exports.ts",
     },
     bundle: true,
     write: false,
@@ -72,6 +76,11 @@ function optionsOf({ directory, kind, file, ignoreModules }: BundleRequest) {
     logOverride: REFUSED,
     plugins: [resolvePlugin(kind, ignoreModules)],
   } satisfies BuildOptions;
+}
+
+/** As text: its path would differ between machines. */
+function probe(): string {
+  return readFileSync(new URL("../../worker/service/probe.ts", import.meta.url), "utf8");
 }
 
 function isBuildFailure(error: unknown): error is BuildFailure {

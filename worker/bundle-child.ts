@@ -31,7 +31,10 @@ async function bundle({ entryFile, outputFile, portableFrom }: BundleRequest): P
           modules: [...(config.resolve?.modules ?? []), packagesDirectory()],
           // One copy each, the worker's: two in one bundle do not know each other's workflows.
           alias: { ...config.resolve?.alias, ...temporalAliases() },
+          symlinks: portableFrom === undefined,
         },
+        // Pushed code is files alone, and of what lies above nothing may be read.
+        resolveLoader: { ...config.resolveLoader, symlinks: portableFrom === undefined },
         plugins: [
           ...(config.plugins ?? []),
           ...(portableFrom === undefined ? [] : [portableIds(portableFrom)]),

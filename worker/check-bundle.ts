@@ -1,7 +1,7 @@
 import assert from "node:assert";
 import { AsyncLocalStorage } from "node:async_hooks";
 import { createContext, Script } from "node:vm";
-import { PROBE_WORKFLOW } from "../supabase/functions/_shared/probe-workflow.ts";
+import { isReservedExport } from "../supabase/functions/_shared/service-code.ts";
 import { describeError } from "./exit.ts";
 import { MODULES_EXPORT } from "./workflow-entry.ts";
 
@@ -9,7 +9,7 @@ export interface BundleCheck {
   problems: string[];
   /** Why the exports could not be looked at, though the bundle may well be right. */
   unverified?: string | undefined;
-  /** Names under which it exports functions. */
+  /** Names under which it exports functions of the service's. */
   functions: string[];
 }
 
@@ -66,5 +66,5 @@ function whatIsWrong(found: unknown, namespace: Record<string, unknown>): string
 }
 
 function functionsIn(values: Record<string, unknown>): string[] {
-  return Object.keys(values).filter((name) => name !== PROBE_WORKFLOW && typeof values[name] === "function");
+  return Object.keys(values).filter((name) => typeof values[name] === "function" && !isReservedExport(name));
 }

@@ -4,7 +4,7 @@ import { readFile } from "node:fs/promises";
 import { basename, isAbsolute, join, relative, resolve, sep } from "node:path";
 import { fileURLToPath } from "node:url";
 import { z } from "zod";
-import { CODE_FILES } from "../supabase/functions/_shared/service-code.ts";
+import { CODE_FILES, CODE_WORKFLOWS_PATH, PROBE_WORKFLOW } from "../supabase/functions/_shared/service-code.ts";
 import { type BundleCache, openBundleCache } from "./bundle-cache.ts";
 import { EXIT_CODES, WorkerExitError } from "./exit.ts";
 import { inspectWorkflows } from "./inspect-code.ts";
@@ -67,7 +67,8 @@ export async function bundlePushedWorkflows(
   const cache = openBundleCache(cacheDirectory);
   const { path, problems } = await findPushedBundle(pushed, cache);
   if (problems.length > 0) return { path, problems, unverified: undefined };
-  const expected = expectedOf(exported);
+  const probe = { name: PROBE_WORKFLOW, module: CODE_WORKFLOWS_PATH };
+  const expected = [...expectedOf(exported), probe];
   const checked = `${hashOf(["checked", toolchain(), readFileSync(path, "utf8"), JSON.stringify(expected)])}.checked`;
   if (cache.find(checked) !== undefined) return { path, problems: [], unverified: undefined };
   const found = await inspectWorkflows(path, expected, true);

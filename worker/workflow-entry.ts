@@ -1,5 +1,5 @@
 import { fileURLToPath } from "node:url";
-import { PROBE_WORKFLOW } from "../supabase/functions/_shared/probe-workflow.ts";
+import { PROBE_WORKFLOW } from "../supabase/functions/_shared/service-code.ts";
 import type { ModuleFile } from "./code-root.ts";
 
 /** A workflow of one queue and the module that exports it. */

@@ -1,7 +1,7 @@
-import { writeFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { build, type BuildFailure, type BuildOptions } from "esbuild";
-import { PROBE_WORKFLOW } from "../../supabase/functions/_shared/probe-workflow.ts";
+import { isReservedExport } from "../../supabase/functions/_shared/service-code.ts";
 import { largestOf, notesOf, nothingExported, REFUSED, tell } from "./bundle-messages.ts";
 import type { BundleAnswer, BundleRequest } from "./bundle-sources.ts";
 import { resolvePlugin } from "./resolve-plugin.ts";
@@ -20,9 +20,6 @@ const require = (name) => {
 const __osp_filename = import.meta.filename, __osp_dirname = import.meta.dirname;
 `.trim().replaceAll("\n", " ");
 
-/** As every bundle has it: the deployer starts it on a new worker, and waits for its end. */
-const PROBE = `\nexport async function ${PROBE_WORKFLOW}() {}`;
-
 /** Bundles one module of a service and writes it; what cannot be bundled is in the answer. */
 export async function bundleModule(request: BundleRequest): Promise<BundleAnswer> {
   try {
@@ -31,7 +28,7 @@ export async function bundleModule(request: BundleRequest): Promise<BundleAnswer
     const [, described] = Object.entries(metafile.outputs).find(([path]) => path.endsWith(".mjs")) ?? [];
     if (output === undefined || described === undefined) throw new Error("esbuild wrote nothing");
     writeFileSync(request.outputFile, output.contents);
-    const exported = described.exports.filter((name) => name !== "default" && name !== PROBE_WORKFLOW);
+    const exported = described.exports.filter((name) => name !== "default" && !isReservedExport(name));
     return {
       problems: exported.length > 0 ? [] : [nothingExported(request.file)],
       notes: request.kind === "activities" ? notesOf(described, request.directory) : [],
@@ -49,9 +46,12 @@ function optionsOf({ directory, kind, file, ignoreModules }: BundleRequest) {
     absWorkingDir: directory,
     // Not the module itself: its default export would answer to any name.
     stdin: {
-      contents: `export * from ${JSON.stringify(`./${file}`)};${kind === "workflows" ? PROBE : ""}`,
+      contents: [`export * from ${JSON.stringify(`./${file}`)};`, ...(kind === "workflows" ? [probe()] : [])].join(
+        "\n",
+      ),
+      loader: "ts",
       resolveDir: directory,
-      sourcefile: "exports.js",
+      sourcefile: "exports.ts",
     },
     bundle: true,
     write: false,
@@ -76,6 +76,11 @@ function optionsOf({ directory, kind, file, ignoreModules }: BundleRequest) {
     logOverride: REFUSED,
     plugins: [resolvePlugin(kind, ignoreModules)],
   } satisfies BuildOptions;
+}
+
+/** As text: its path would differ between machines. */
+function probe(): string {
+  return readFileSync(new URL("../../worker/service/probe.ts", import.meta.url), "utf8");
 }
 
 function isBuildFailure(error: unknown): error is BuildFailure {

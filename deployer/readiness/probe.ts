@@ -1,7 +1,7 @@
 import { Client, type WorkflowHandle } from "@temporalio/client";
 import { randomUUID } from "node:crypto";
 import { setTimeout as pause } from "node:timers/promises";
-import { PROBE_WORKFLOW } from "../../supabase/functions/_shared/probe-workflow.ts";
+import { PROBE_WORKFLOW } from "../../supabase/functions/_shared/service-code.ts";
 import { parseWorkerIdentity } from "../../supabase/functions/_shared/worker-identity.ts";
 import type { Deployment } from "./readiness.ts";
 import type { TemporalService } from "./temporal-service.ts";

@@ -1,3 +1,4 @@
+import { execFileSync } from "node:child_process";
 import { existsSync, mkdtempSync, readdirSync, realpathSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -257,6 +258,17 @@ ${text}`;
     ]);
     expect(existsSync(outside)).toBe(false);
     expect(readdirSync(join(codeRoot.path, "code")).sort()).toEqual(["activities.mjs", "code.json"]);
+  });
+
+  test("what is bundled reads nothing that lies elsewhere, whatever its source map names", async () => {
+    const outside = ownCache();
+    const endless = join(outside, "endless");
+    execFileSync("mkfifo", [endless]); // whoever reads it waits for ever
+    const map = Buffer.from(JSON.stringify({ version: 3, sources: [endless], mappings: "AAAA" })).toString("base64");
+    const workflows = `${WORKFLOWS}//# sourceMappingURL=data:application/json;base64,${map}\n`;
+    const codeRoot = staged({ workflows, activities: ACTIVITIES });
+    describeOtherwise(codeRoot.path, { sdk_version: `${sdkVersion}-older` });
+    expect(await check(codeRoot, { OSP_CACHE_DIR: ownCache() })).toMatchObject({ code: 0, problems: [] });
   });
 
   test("workflows that find a way out of their sandbox are where they were looked at: in a process without rights", async () => {

@@ -46,3 +46,11 @@ export const codeDescriptionSchema = z.object({
   activities: z.array(z.string()).optional(),
 });
 export type CodeDescription = z.infer<typeof codeDescriptionSchema>;
+
+/** Every bundle of workflows exports it, that of pushed code too: by it the deployer proves that a worker works. */
+export const PROBE_WORKFLOW = "__osp_ping";
+
+/** Whether an export is of ours and not of the service's: manifests cannot name it. */
+export function isReservedExport(name: string): boolean {
+  return name.startsWith("__osp_");
+}

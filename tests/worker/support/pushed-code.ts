@@ -3,10 +3,13 @@ import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import type { CodeDescription } from "../../../supabase/functions/_shared/service-code.ts";
+import { type CodeDescription, PROBE_WORKFLOW } from "../../../supabase/functions/_shared/service-code.ts";
 
 const BUNDLE_CODE = fileURLToPath(new URL("../../../worker/bundle-code.ts", import.meta.url));
 export const sdkVersion: string = createRequire(import.meta.url)("@temporalio/worker/package.json").version;
+
+/** A push adds it to the workflows. */
+const PROBE = `export async function ${PROBE_WORKFLOW}() {}\n`;
 
 /** Modules as a push has bundled them from a service's sources; what is left out the code does not bring. */
 export interface PushedModules {
@@ -22,7 +25,7 @@ export function pushedCode(directory: string, { workflows, activities, exported 
     mkdirSync(dirname(join(directory, name)), { recursive: true });
     writeFileSync(join(directory, name), text);
   };
-  if (workflows !== undefined) write("code/workflows.mjs", workflows);
+  if (workflows !== undefined) write("code/workflows.mjs", `${PROBE}${workflows}`);
   if (activities !== undefined) write("code/activities.mjs", activities);
   const namesIn = (text: string) =>
     [...text.matchAll(/^export (?:async function|function|const) (\w+)/gm)].map(([, name = ""]) => name);

@@ -1,6 +1,8 @@
 import { z } from "zod";
+import { activityNetworks, activitySecret, yesOrNo } from "../host/activity-settings.ts";
 import { cacheDirectory } from "../host/cache-directory.ts";
 import { EXIT_CODES, WorkerExitError } from "./exit.ts";
+import type { AddressSettings } from "./service/address-policy.ts";
 import { type TemporalTarget, temporalTarget } from "./temporal-target.ts";
 
 const environmentSchema = z.object({
@@ -8,6 +10,10 @@ const environmentSchema = z.object({
   PORT: z.coerce.number().int().min(0).max(65_535).optional(),
   OSP_DRAIN_SECONDS: z.coerce.number().int().min(0).max(86_400).default(30),
   OSP_CONNECT_DEADLINE_SECONDS: z.coerce.number().int().min(0).max(86_400).default(180),
+  OSP_ACTIVITY_SECRET: activitySecret.optional(),
+  OSP_ACTIVITY_SECRET_PREVIOUS: activitySecret.optional(),
+  OSP_ACTIVITY_NETWORKS: activityNetworks.optional(),
+  OSP_ACTIVITY_PLAIN_HTTP: yesOrNo.default("false"),
 });
 
 /** All that a worker is told from outside. */
@@ -20,6 +26,13 @@ export interface WorkerConfig {
   connectDeadlineSeconds: number;
   cacheDirectory: string;
   temporal: TemporalTarget;
+  endpoints: EndpointSettings;
+}
+
+/** How the endpoints of activities are called. */
+export interface EndpointSettings extends AddressSettings {
+  /** Each signs every call. */
+  secrets: string[];
 }
 
 /** @throws {WorkerExitError} naming every variable to correct, not only the first */
@@ -34,7 +47,7 @@ export function parseConfig(environment: NodeJS.ProcessEnv): WorkerConfig {
     ...temporal.problems,
   ];
   if (!parsed.success || temporal.target === undefined) throw new WorkerExitError(EXIT_CODES.unusable, problems);
-  const { MANIFEST_PATH, PORT, OSP_DRAIN_SECONDS, OSP_CONNECT_DEADLINE_SECONDS } = parsed.data;
+  const { MANIFEST_PATH, PORT, OSP_DRAIN_SECONDS, OSP_CONNECT_DEADLINE_SECONDS, ...activities } = parsed.data;
   return {
     manifestPath: MANIFEST_PATH,
     port: PORT,
@@ -42,5 +55,12 @@ export function parseConfig(environment: NodeJS.ProcessEnv): WorkerConfig {
     connectDeadlineSeconds: OSP_CONNECT_DEADLINE_SECONDS,
     cacheDirectory: cacheDirectory(environment),
     temporal: temporal.target,
+    endpoints: {
+      secrets: [activities.OSP_ACTIVITY_SECRET, activities.OSP_ACTIVITY_SECRET_PREVIOUS].flatMap((secret) =>
+        secret ?? []
+      ),
+      networks: activities.OSP_ACTIVITY_NETWORKS ?? [],
+      allowsPlainHttp: activities.OSP_ACTIVITY_PLAIN_HTTP === "true",
+    },
   };
 }

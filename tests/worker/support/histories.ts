@@ -31,6 +31,33 @@ export function writeHistory(generation: string, name: string, history: History)
   writeFileSync(file, `${JSON.stringify(plain, withoutMachine, 2)}\n`);
 }
 
+/** Said where today's workflow does something else than the newest generation. */
+export const RECORD =
+  "the built-in workflow does something else than the newest of tests/worker/histories: if that is meant, " +
+  "keep all of them and record what it does now, node_modules/.bin/node tests/worker/record-histories.ts 03-what-is-new";
+
+/** What a run asked Temporal for, in order; where its endpoint was is left out. */
+export function commandsOf({ events }: History): unknown[] {
+  return (events ?? []).flatMap((event): unknown[] => {
+    const { activityTaskScheduledEventAttributes: activity, markerRecordedEventAttributes: marker } = event;
+    if (marker) {
+      return [{ marker: marker.markerName, result: (marker.details?.["result"]?.payloads ?? []).map(readPayload) }];
+    }
+    if (activity) {
+      const { activityType, startToCloseTimeout, heartbeatTimeout, retryPolicy, input } = activity;
+      const [, ...further] = (input?.payloads ?? []).map(readPayload);
+      const timeouts = [startToCloseTimeout, heartbeatTimeout].map((timeout) => Number(timeout?.seconds ?? 0));
+      return [{ activity: activityType?.name, timeouts, retryPolicy: JSON.stringify(retryPolicy), further }];
+    }
+    const ended = Object.keys(event).find((key) => /^workflowExecution(Completed|Failed|Canceled)/.test(key));
+    return ended === undefined ? [] : [ended];
+  });
+}
+
+function readPayload({ data }: { data?: Uint8Array | null }): unknown {
+  return JSON.parse(Buffer.from(data ?? []).toString().replaceAll(/http:\/\/127\.0\.0\.1:\d+/g, "http://endpoint"));
+}
+
 /** What tells of the machine that recorded it, and no replay looks at. */
 function withoutMachine(key: string, value: unknown): unknown {
   if (key === "stackTrace") return undefined;

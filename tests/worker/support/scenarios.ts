@@ -1,4 +1,4 @@
-import type { WorkflowHandle } from "@temporalio/client";
+import type { WorkflowExecutionStatusName, WorkflowHandle } from "@temporalio/client";
 import { allExamples } from "../../../local/examples.ts";
 import { buildManifest } from "../../../supabase/functions/_shared/build-manifest.ts";
 import type { Manifest } from "../../../supabase/functions/_shared/manifest.ts";
@@ -11,7 +11,11 @@ export interface Scenario {
   /** File name of its history. */
   name: string;
   workflow: string;
+  /** What runs in it, in order. */
+  activities: string[];
   input: unknown;
+  /** What Temporal says of it at the end. */
+  ends: WorkflowExecutionStatusName;
   /** What the worker runs from; `endpoint` serves all services. */
   manifest(endpoint: string): Promise<unknown>;
   /** Further files of the code root. */
@@ -37,6 +41,8 @@ export function exampleScenarios(): Scenario[] {
     service.workflows.map((workflow): Scenario => ({
       name: `${service.service_schema}.${workflow.name}`,
       workflow: workflow.name,
+      activities: workflow.activities,
+      ends: "COMPLETED",
       input: inputs[workflow.name],
       manifest: async (activityEndpoint) => (await buildManifest(service, 1, { activityEndpoint })).manifest,
       respond: step,
@@ -50,13 +56,18 @@ export function troubleScenarios(): Scenario[] {
     scenario("retried", {
       respond: (call, response, number) => number === 1 ? reply(response, 503, {}) : step(call, response, number),
     }),
-    scenario("refused", { respond: (_, response) => reply(response, 404, { message: "no such customer" }) }),
+    scenario("refused", {
+      ends: "FAILED",
+      respond: (_, response) => reply(response, 404, { message: "no such customer" }),
+    }),
     scenario("attempts_used_up", {
+      ends: "FAILED",
       options: { activity_max_attempts: 2 },
       respond: (_, response) => reply(response, 500, {}),
     }),
-    scenario("unknown_workflow", { workflow: "procesBilling", respond: step }),
+    scenario("unknown_workflow", { ends: "FAILED", workflow: "procesBilling", respond: step }),
     scenario("cancelled", {
+      ends: "CANCELLED",
       respond: () => {},
       act: async (handle, server) => {
         await server.call(() => true);
@@ -66,13 +77,27 @@ export function troubleScenarios(): Scenario[] {
     }),
     // Open: these are what a new worker finds when it takes over.
     scenario("open_at_first", {
+      ends: "RUNNING",
       respond: () => {},
       act: (_, server) => server.call(({ body }) => body["activity"] === "one"),
     }),
     scenario("open_at_second", {
+      ends: "RUNNING",
       respond: (call, response, number) => call.body["activity"] === "one" ? step(call, response, number) : undefined,
       act: (_, server) => server.call(({ body }) => body["activity"] === "two"),
     }),
+    {
+      ...scenario("own_options", { respond: step }),
+      manifest: (endpoint) => {
+        const own = {
+          endpoint: `${endpoint}?own`,
+          timeout_seconds: 7,
+          max_attempts: 3,
+          retry: { backoff_coefficient: 1.5 },
+        };
+        return Promise.resolve(manifestOf(sketch(endpoint, { activities: { two: own } })));
+      },
+    },
     {
       ...scenario("own_activities", { respond: () => {} }),
       manifest: (endpoint) =>
@@ -89,6 +114,8 @@ function scenario(
   return {
     name,
     workflow: "bill",
+    activities: ["one", "two"],
+    ends: "COMPLETED",
     input: { customer: 7 },
     manifest: (endpoint) => Promise.resolve(manifestOf(sketch(endpoint, options))),
     ...rest,

@@ -68,6 +68,13 @@ export type Database = {
         }[];
       };
       "refuse_service": { Args: { "given": string; "path": string; "rule": string }; Returns: undefined };
+      "remove_orphan": {
+        Args: { "schema": string };
+        Returns: {
+          "deployment_id": string;
+          "revision": number;
+        }[];
+      };
       "rollback": {
         Args: { "schema": string; "to_revision": number };
         Returns: {
@@ -160,16 +167,50 @@ export type Database = {
           },
         ];
       };
+      "orphans": {
+        Row: {
+          "first_seen_at": string;
+          "last_seen_at": string;
+          "platform": string;
+          "platform_service_id": string;
+          "reason": string;
+          "service_schema": string;
+        };
+        ComputedFields: never;
+        Insert: {
+          "first_seen_at"?: string;
+          "last_seen_at"?: string;
+          "platform": string;
+          "platform_service_id": string;
+          "reason": string;
+          "service_schema": string;
+        };
+        Update: {
+          "first_seen_at"?: string;
+          "last_seen_at"?: string;
+          "platform"?: string;
+          "platform_service_id"?: string;
+          "reason"?: string;
+          "service_schema"?: string;
+        };
+        Relationships: [];
+      };
       "platforms": {
         Row: {
+          "concurrency_limit": number | null;
+          "health_checked_at": string | null;
           "instance": string;
           "name": string;
           "pause_reason": string | null;
           "paused_at": string | null;
           "paused_by": string | null;
           "probed_at": string | null;
+          "reconcile_note": string | null;
+          "reconciled_at": string | null;
+          "services_listed": number | null;
           "supervised_at": string | null;
           "supervisor": string | null;
+          "supervisor_lease_seconds": number | null;
           "throttled_until": string | null;
           "window_quota": number | null;
           "window_requests": number;
@@ -177,28 +218,40 @@ export type Database = {
         };
         ComputedFields: never;
         Insert: {
+          "concurrency_limit"?: number | null;
+          "health_checked_at"?: string | null;
           "instance"?: string;
           "name": string;
           "pause_reason"?: string | null;
           "paused_at"?: string | null;
           "paused_by"?: string | null;
           "probed_at"?: string | null;
+          "reconcile_note"?: string | null;
+          "reconciled_at"?: string | null;
+          "services_listed"?: number | null;
           "supervised_at"?: string | null;
           "supervisor"?: string | null;
+          "supervisor_lease_seconds"?: number | null;
           "throttled_until"?: string | null;
           "window_quota"?: number | null;
           "window_requests"?: number;
           "window_started_at"?: string | null;
         };
         Update: {
+          "concurrency_limit"?: number | null;
+          "health_checked_at"?: string | null;
           "instance"?: string;
           "name"?: string;
           "pause_reason"?: string | null;
           "paused_at"?: string | null;
           "paused_by"?: string | null;
           "probed_at"?: string | null;
+          "reconcile_note"?: string | null;
+          "reconciled_at"?: string | null;
+          "services_listed"?: number | null;
           "supervised_at"?: string | null;
           "supervisor"?: string | null;
+          "supervisor_lease_seconds"?: number | null;
           "throttled_until"?: string | null;
           "window_quota"?: number | null;
           "window_requests"?: number;
@@ -496,9 +549,20 @@ export type Database = {
           "wanted": string;
         }[];
       };
+      "as_listed_services": {
+        Args: { "listed": Json };
+        Returns: {
+          "deployment_id": string;
+          "id": string;
+          "is_running": boolean;
+          "platform_deployment_id": string;
+          "service_schema": string;
+        }[];
+      };
       "count_pruned_objects": { Args: Record<PropertyKey, never>; Returns: number };
       "count_waiting_intents": { Args: { "older_than_seconds"?: number }; Returns: number };
       "cut_text": { Args: { "most_bytes": number; "whole": string }; Returns: string };
+      "end_silent_supervisor": { Args: { "platform_name": string }; Returns: boolean };
       "enqueue_deployments": {
         Args: { "deployments": Json };
         Returns: {
@@ -518,6 +582,40 @@ export type Database = {
           "wanted": string;
         }[];
       };
+      "find_left_services": {
+        Args: { "listed": Json; "listed_at": string };
+        Returns: {
+          "deployment_id": string;
+          "revision": number;
+          "service_schema": string;
+          "source": string;
+        }[];
+      };
+      "find_leftover_workers": {
+        Args: { "listed": Json };
+        Returns: {
+          "deployment_id": string;
+          "revision": number;
+          "service_schema": string;
+        }[];
+      };
+      "find_lost_services": {
+        Args: { "listed": Json; "listed_at": string; "platform_name": string };
+        Returns: {
+          "deployment_id": string;
+          "reason": string;
+          "revision": number;
+          "service_schema": string;
+        }[];
+      };
+      "find_orphans": {
+        Args: { "listed": Json; "platform_name": string };
+        Returns: {
+          "platform_service_id": string;
+          "reason": string;
+          "service_schema": string;
+        }[];
+      };
       "find_prunable": {
         Args: { "after_schema": string; "most": number; "services": number };
         Returns: {
@@ -529,27 +627,88 @@ export type Database = {
         Args: { "lease_token": string; "paths": (string)[]; "reason"?: string };
         Returns: number;
       };
+      "free_slots": { Args: { "platform_name": string }; Returns: number };
       "hash_spec": { Args: { "options": Json; "service_name": string; "workflows": Json }; Returns: string };
+      "is_due_again": { Args: { "code": string; "every_seconds": number; "schema_name": string }; Returns: boolean };
       "is_known_service": { Args: { "schema_name": string }; Returns: boolean };
+      "is_under_way": { Args: { "schema_name": string }; Returns: boolean };
       "list_rollback_targets": { Args: { "most"?: number; "schema_name": string }; Returns: string };
       "lock_services": { Args: Record<PropertyKey, never>; Returns: undefined };
+      "lost_services_allowed": {
+        Args: { "listed": Json; "listed_at": string; "most": number; "platform_name": string };
+        Returns: number;
+      };
       "manifest_object": {
         Args: { "manifest_sha256": string; "revision": number; "schema_name": string };
         Returns: string;
       };
       "prune": { Args: { "batch_size"?: number }; Returns: number };
       "reconcile": { Args: Record<PropertyKey, never>; Returns: number };
+      "reconcile_platform": {
+        Args: {
+          "every_seconds": number;
+          "listed": Json;
+          "listed_at": string;
+          "most"?: number;
+          "platform_name": string;
+        };
+        Returns: {
+          "deployment_id": string;
+          "finding": string;
+          "platform_service_id": string;
+          "reason": string;
+          "revision": number;
+          "service_schema": string;
+        }[];
+      };
+      "record_health": {
+        Args: { "platform_name": string; "seen": Json };
+        Returns: {
+          "revision": number;
+          "seen_at": string;
+          "service_schema": string;
+        }[];
+      };
       "record_intents": {
         Args: { "schemas": (string)[]; "sources": (string)[]; "wants": (string)[] };
         Returns: undefined;
+      };
+      "record_supervisor": {
+        Args: { "deployer": string; "lease_seconds": number; "platform_name": string };
+        Returns: undefined;
+      };
+      "redeploy_lost": {
+        Args: { "every_seconds": number; "listed": Json; "listed_at": string; "most": number; "platform_name": string };
+        Returns: {
+          "reason": string;
+          "revision": number;
+          "service_schema": string;
+        }[];
       };
       "release_intents": {
         Args: { "counts_as_try"?: boolean; "lease_token": string; "reason"?: string; "schemas": (string)[] };
         Returns: number;
       };
+      "report_orphans": {
+        Args: { "listed": Json; "platform_name": string };
+        Returns: {
+          "platform_service_id": string;
+          "reason": string;
+          "service_schema": string;
+        }[];
+      };
       "requesting_role": { Args: Record<PropertyKey, never>; Returns: string };
       "ring": { Args: Record<PropertyKey, never>; Returns: undefined };
+      "stop_left": {
+        Args: { "every_seconds": number; "listed": Json; "listed_at": string; "most": number; "platform_name": string };
+        Returns: {
+          "reason": string;
+          "revision": number;
+          "service_schema": string;
+        }[];
+      };
       "supersede": { Args: { "by_revision": number; "schema_name": string; "wanted": string }; Returns: undefined };
+      "take_health_turn": { Args: { "every_seconds": number; "platform_name": string }; Returns: boolean };
       "take_intents": {
         Args: { "batch_size"?: number; "lease_seconds"?: number };
         Returns: {
@@ -573,6 +732,8 @@ export type Database = {
           "path": string;
         }[];
       };
+      "take_reconcile_turn": { Args: { "every_seconds": number; "platform_name": string }; Returns: string };
+      "unlocked_intents": { Args: { "schemas": (string)[] }; Returns: (string)[] };
     };
     Enums: {
       [_ in never]: never;

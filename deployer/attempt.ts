@@ -1,6 +1,7 @@
 import type { Logger } from "pino";
 import type { Manifest } from "../supabase/functions/_shared/manifest.ts";
 import { formatError } from "../supabase/functions/_shared/problems.ts";
+import { type Claim, wantsStop } from "./claim.ts";
 import { type AbortCause, failureOf, type RetryRules, settleFailure, type Settlement } from "./outcome.ts";
 import {
   type Idle,
@@ -11,7 +12,7 @@ import {
   type StopRequest,
 } from "./platforms/platform.ts";
 import type { Readiness } from "./readiness/readiness.ts";
-import { type Claim, type Registry, wantsStop } from "./registry.ts";
+import type { Registry } from "./registry.ts";
 import type { Scratch } from "./scratch.ts";
 import { stageUpload } from "./staging.ts";
 import { verifyManifest } from "./verify-manifest.ts";
@@ -65,6 +66,7 @@ export async function attempt(claim: Claim, deps: AttemptDeps, signal: AbortSign
 }
 
 async function tryIt(claim: Claim, deps: AttemptDeps, signal: AbortSignal): Promise<Settlement> {
+  signal.throwIfAborted();
   if (claim.is_superseded) return { outcome: "superseded" };
   // A stop is tried for as long as it takes: what was deleted must not go on running.
   if (claim.abandoned > MOST_ABANDONED && !wantsStop(claim)) {
@@ -87,6 +89,7 @@ async function stop(claim: Claim, deps: AttemptDeps, signal: AbortSignal): Promi
   };
   const isDeleted = claim.source === "delete";
   await record(claim, deps, "stopping", `${isDeleted ? "removing" : "stopping"} its worker on ${platform.name}`);
+  signal.throwIfAborted();
   await (isDeleted ? platform.remove(request, signal) : platform.stop(request, signal));
   return { outcome: "stopped" };
 }
@@ -108,7 +111,7 @@ async function deploy(claim: Claim, deps: AttemptDeps, signal: AbortSignal): Pro
         serviceId: claim.known_service_id ?? undefined,
         deploymentId: claim.known_deployment_id ?? undefined,
         rejectedDeploymentIds: claim.rejected_deployment_ids,
-        hasServed: claim.has_served,
+        mayBeDouble: !claim.has_served || claim.source === "reconcile",
       },
       lease: leaseOf(claim, deps),
       idle,
@@ -120,6 +123,7 @@ async function deploy(claim: Claim, deps: AttemptDeps, signal: AbortSignal): Pro
     };
     // A line for people: that it gets lost is no reason to end the deployment.
     const report = (line: string) => void registry.report(claim, "deploying", line).catch(() => {});
+    signal.throwIfAborted();
     const deployed = await platform.deploy(request, report, signal);
     return {
       outcome: "deployed",

@@ -65,6 +65,10 @@ const environmentSchema = z.object({
   OSP_DRAIN_SECONDS: drainSeconds,
   OSP_SWEEP_SECONDS: seconds(0.1).default(5),
   OSP_RECONCILE_SECONDS: seconds(0.1).default(60),
+  /** How often what the platform lists is compared with the registry; unset: 600 on railway, where it costs requests, 10 on local. */
+  OSP_PLATFORM_RECONCILE_SECONDS: seconds(0.1).optional(),
+  /** How often Temporal is asked which workers live. */
+  OSP_HEALTH_SECONDS: seconds(0.1).default(60),
   OSP_SHUTDOWN_SECONDS: seconds(0).default(20),
   /** How workers call the endpoints of activities: handed to them as they are. */
   OSP_ACTIVITY_SECRET: activitySecret.optional(),

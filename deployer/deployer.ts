@@ -1,7 +1,6 @@
-import type { Logger } from "pino";
 import { setTimeout as pause } from "node:timers/promises";
-import { formatError } from "../supabase/functions/_shared/problems.ts";
 import { attempt, type AttemptDeps } from "./attempt.ts";
+import { createComplaint } from "./complaint.ts";
 import type { Doorbell } from "./doorbell.ts";
 import { createHands, type Hands } from "./hands.ts";
 import type { Supervision } from "./supervision.ts";
@@ -22,7 +21,7 @@ export interface DeployerDeps extends Omit<AttemptDeps, "idle"> {
   /** Undefined: nothing to ring from here. */
   doorbell: Doorbell | undefined;
   /** Undefined on platforms that any number of deployers may work on at once. */
-  supervision: Supervision | undefined;
+  supervision: Pick<Supervision, "isHeld"> | undefined;
   /** Whether the platform takes anything now. */
   isPlatformOpen: () => boolean;
   settings: DeployerSettings;
@@ -59,10 +58,12 @@ async function claimAndDeploy(hands: Hands, deps: DeployerDeps, signal: AbortSig
   while (!signal.aborted) {
     const free = isPlatformOpen() && (supervision === undefined || supervision.isHeld()) ? hands.free() : 0;
     const claimedAt = performance.now();
-    const claims = free > 0 ? await complaint.about(registry.claim(free), []) : [];
+    const claims = free > 0 ? await complaint.about(registry.claim(free, !hands.hasSuspect), []) : [];
     for (const claim of claims) {
       void hands.take(claim, claimedAt, (abort, idle) => attempt(claim, { ...deps, idle }, abort));
     }
+    // Lost while the claim was asked for, perhaps by a pause of this process.
+    if (supervision?.isHeld() === false) hands.abortAll("supervision_lost");
     // A full hand of claims: there may be more at once.
     if (claims.length < free || free === 0) await wake.wait(settings.pollSeconds * 1000, signal);
   }
@@ -77,6 +78,7 @@ async function renewLeases(
   while (!signal.aborted) {
     await pause(settings.renewSeconds * 1000, undefined, { signal }).catch(() => {});
     const tokens = hands.tokens();
+    if (tokens.length === 0) continue;
     const askedAt = performance.now();
     const renewals = await complaint.about(registry.renew(tokens), undefined);
     if (renewals !== undefined) hands.renewed(tokens, renewals, askedAt);
@@ -110,24 +112,4 @@ async function sweep({ registry, doorbell, settings, log }: DeployerDeps, signal
     await complaint.about(look(), undefined);
     await pause(settings.sweepSeconds * 1000, undefined, { signal }).catch(() => {});
   }
-}
-
-/** Logs that something fails once, and once that it works again, however often it is tried in between. */
-function createComplaint(log: Logger, what: string) {
-  let failing: string | undefined;
-  return {
-    async about<Result, Fallback>(work: Promise<Result>, fallback: Fallback): Promise<Result | Fallback> {
-      try {
-        const result = await work;
-        if (failing !== undefined) log.info({ event: `${what}.recovered` });
-        failing = undefined;
-        return result;
-      } catch (error) {
-        const reason = formatError(error);
-        if (reason !== failing) log.warn({ event: `${what}.failing`, error: reason });
-        failing = reason;
-        return fallback;
-      }
-    },
-  };
 }

@@ -1,9 +1,11 @@
 import { setTimeout as pause } from "node:timers/promises";
 import type { AbortCause } from "./outcome.ts";
 import type { Idle } from "./platforms/platform.ts";
-import type { Claim, Renewal } from "./registry.ts";
+import { type Claim, isSuspect } from "./claim.ts";
+import type { Renewal } from "./registry.ts";
 
 interface Held {
+  isSuspect: boolean;
   abort: AbortController;
   /** On our monotonic clock, in milliseconds: not later than the database's. */
   expiresAt: number;
@@ -22,6 +24,8 @@ export interface Hands {
   readonly size: number;
   /** How many more claims may be taken. */
   free(): number;
+  /** Whether a row is among them that several deployers died with. */
+  readonly hasSuspect: boolean;
   /**
    * Starts work on a claim; `claimedAt` is when the claim was asked for. Resolves when the work has ended.
    *
@@ -53,9 +57,12 @@ export function createHands({ concurrency, leaseSeconds, onFree }: HandsSettings
       return running.size;
     },
     free: () => Math.max(0, Math.min(concurrency - (running.size - idleness.count), MOST_IN_HAND - running.size)),
+    get hasSuspect() {
+      return held.values().some((one) => one.isSuspect);
+    },
     take(claim, claimedAt, work) {
       const abort = new AbortController();
-      held.set(claim.lease_token, { abort, expiresAt: expiry(claimedAt) });
+      held.set(claim.lease_token, { isSuspect: isSuspect(claim), abort, expiresAt: expiry(claimedAt) });
       const ended = work(abort.signal, idleness.idle).finally(() => {
         held.delete(claim.lease_token);
         running.delete(ended);

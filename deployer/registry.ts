@@ -1,59 +1,33 @@
 import type { Pool } from "pg";
 import { z } from "zod";
+import { type Claim, readClaims, SUSPECT_FROM, type UnreadableClaim } from "./claim.ts";
 import type { Settlement } from "./outcome.ts";
 import { within } from "./connection.ts";
-import { settlementColumns } from "./settlement.ts";
-
-/** A row in hand, with the right to settle it. */
-export const claimSchema = z.object({
-  id: z.string(),
-  service_schema: z.string(),
-  revision: z.int(),
-  source: z.string(),
-  manifest: z.unknown(),
-  manifest_sha256: z.string().nullable(),
-  manifest_path: z.string(),
-  /** On the platform, from this row or the newest older one that has it. */
-  known_service_id: z.string().nullable(),
-  /** On the platform, of this row. */
-  known_deployment_id: z.string().nullable(),
-  /** On the platform, of this row: found unfit by earlier attempts. */
-  rejected_deployment_ids: z.array(z.string()),
-  /** Whether a revision of the service ever served on the platform. */
-  has_served: z.boolean(),
-  lease_token: z.string(),
-  /** A newer revision replaced it while nobody had it. */
-  is_superseded: z.boolean(),
-  attempt_id: z.string(),
-  attempt: z.int(),
-  deferrals: z.int(),
-  abandoned: z.int(),
-});
-export type Claim = z.infer<typeof claimSchema>;
-
-/** Whether the revision wants its service stopped: it has no manifest to run. */
-export function wantsStop(claim: Claim): boolean {
-  return claim.manifest === null;
-}
+import { COUNTED, settle } from "./settle.ts";
+import { storable } from "../supabase/functions/_shared/problems.ts";
 
 const renewalSchema = z.object({ lease_token: z.string(), is_superseded: z.boolean() });
 export type Renewal = z.infer<typeof renewalSchema>;
 
-/** Attempts that use up one of the allowed. */
-const COUNTED = `('deployed', 'stopped', 'superseded', 'retry', 'failed')`;
-
 /** All SQL of the deployer. Only the database's clock counts, and only the lease token decides who may write. */
 export interface Registry {
-  claim(limit: number): Promise<Claim[]>;
+  /**
+   * Takes what waits, oldest first, and what a deployer left whose lease ran out. Of rows that several deployers died with
+   * at most one, and none unless `takesSuspect`: it must not take others along again.
+   */
+  claim(limit: number, takesSuspect?: boolean): Promise<Claim[]>;
   /** Prolongs leases; a token that is not in the answer has been lost. */
   renew(tokens: string[]): Promise<Renewal[]>;
   /** Records how far an attempt has come. */
   report(claim: Claim, step: string, line: string): Promise<void>;
-  /** Persists ids of the platform; what is left out stays. False: the lease was lost, nothing is written. */
+  /** Persists ids of the platform; what is left out stays. False: the lease was lost; then nothing may be changed any more. */
   remember(claim: Claim, ids: { serviceId?: string | undefined; deploymentId?: string | undefined }): Promise<boolean>;
   /** Whether it is still to come about: it waits or somebody deploys it, and no newer revision replaces it. */
   isOpen(claim: Claim): Promise<boolean>;
-  /** Ends an attempt. False: the lease was lost, nothing is written. */
+  /**
+   * Ends an attempt. False: the lease was lost, nothing is written. Where the database is away for a moment it is tried
+   * again for as long as a lease lasts.
+   */
   settle(claim: Claim, settlement: Settlement): Promise<boolean>;
   countWaitingIntents(olderThanSeconds: number): Promise<number>;
   reconcile(): Promise<number>;
@@ -68,14 +42,21 @@ export interface RegistrySettings {
   leaseSeconds: number;
   /** How long a renewal may take. */
   renewTimeoutMs: number;
+  /** Told of each claim that cannot be read; it is settled already. */
+  onUnreadable?: (claim: UnreadableClaim, outcome: Settlement["outcome"]) => void;
 }
+
+/** An unreadable stop is put off, not failed: what was deleted must not go on running. */
+const UNREADABLE_DELAY_SECONDS = 60;
 
 export function createRegistry(pool: Pool, settings: RegistrySettings): Registry {
   const { owner, platform, leaseSeconds, renewTimeoutMs } = settings;
   return {
-    async claim(limit) {
-      const { rows } = await pool.query(CLAIM, [owner, limit, leaseSeconds, platform]);
-      return z.array(claimSchema).parse(rows);
+    async claim(limit, takesSuspect = true) {
+      const { rows } = await pool.query(CLAIM, [owner, limit, leaseSeconds, platform, takesSuspect]);
+      const { claims, unreadable } = readClaims(rows);
+      await Promise.all(unreadable.map((claim) => giveUp(claim, pool, settings)));
+      return claims;
     },
     async renew(tokens) {
       if (tokens.length === 0) return [];
@@ -83,27 +64,16 @@ export function createRegistry(pool: Pool, settings: RegistrySettings): Registry
       return z.array(renewalSchema).parse(rows);
     },
     async report(claim, step, line) {
-      await pool.query(REPORT, [claim.id, claim.lease_token, claim.attempt_id, step, line]);
+      await pool.query(REPORT, [claim.id, claim.lease_token, claim.attempt_id, step, storable(line)]);
     },
     async remember(claim, { serviceId, deploymentId }) {
-      return (await pool.query(REMEMBER, [claim.id, claim.lease_token, serviceId, deploymentId])).rowCount === 1;
+      const askedAt = performance.now();
+      const { rowCount } = await pool.query(REMEMBER, [claim.id, claim.lease_token, serviceId, deploymentId]);
+      // An answer that a paused process reads after its lease tells of the past.
+      return rowCount === 1 && performance.now() - askedAt < leaseSeconds * 1000;
     },
     isOpen: async (claim) => (await pool.query(IS_OPEN, [claim.id])).rowCount === 1,
-    async settle(claim, settlement) {
-      const parameters = [
-        claim.id,
-        claim.lease_token,
-        claim.attempt_id,
-        JSON.stringify(settlementColumns(claim.attempt, settlement)),
-      ];
-      try {
-        return (await pool.query(SETTLE, parameters)).rowCount === 1;
-      } catch (error) {
-        // A newer revision became pending while this statement waited for its row: with a new snapshot it sees that.
-        if (!isUniqueViolation(error)) throw error;
-        return (await pool.query(SETTLE, parameters)).rowCount === 1;
-      }
-    },
+    settle: (claim, settlement) => settle(claim, settlement, pool, leaseSeconds),
     async countWaitingIntents(olderThanSeconds) {
       return count(await pool.query(`select osp_metadata.count_waiting_intents($1) as count`, [olderThanSeconds]));
     },
@@ -120,21 +90,49 @@ export function createRegistry(pool: Pool, settings: RegistrySettings): Registry
   };
 }
 
+/** Ends a claim that cannot be read: it would be held until its lease ends, and be claimed again for ever. */
+async function giveUp(claim: UnreadableClaim, pool: Pool, { onUnreadable }: RegistrySettings): Promise<void> {
+  const { service_schema, problem } = claim;
+  const message = `The deployer cannot read this deployment: ${problem}. Make a new one: ` +
+    `select osp.redeploy('${service_schema}')`;
+  const failure = { class: "permanent", code: "claim_unreadable", message, facts: {} } as const;
+  const settlement: Settlement = claim.manifest === null
+    ? { outcome: "deferred", failure, delaySeconds: UNREADABLE_DELAY_SECONDS }
+    : { outcome: "failed", failure };
+  try {
+    await settle(claim, settlement, pool, 0);
+    onUnreadable?.(claim, settlement.outcome);
+  } catch {
+    // The database is away: the lease runs out, and whoever claims it then comes here again.
+  }
+}
+
 function count({ rows }: { rows: unknown[] }): number {
   return z.tuple([z.object({ count: z.int() })]).parse(rows)[0].count;
 }
 
-function isUniqueViolation(error: unknown): boolean {
-  return error instanceof Error && "code" in error && error.code === "23505";
-}
+/** Attempts of the row r that a deployer left: those told so, and the open one of a lease that ran out. */
+const LEFT_BY = `(
+  select count(*)::integer from osp_metadata.deployment_attempts as a
+  where a.deployment_id = r.id and (a.outcome = 'abandoned' or a.ended_at is null)
+)`;
 
 /** Of the requests that a platform allows in an hour, those that may be used before nothing new is begun. */
 const SHARE_TO_BEGIN = 0.8;
 
-/** $1 owner, $2 limit, $3 lease in seconds, $4 platform. Rows whose lease ran out are claimable like those that wait. */
+/**
+ * $1 owner, $2 limit, $3 lease in seconds, $4 platform, $5 whether a suspect may be taken. Rows whose lease ran out are
+ * claimable like those that wait.
+ */
 const CLAIM = `
-with candidates as (
+with suspect as (
+  -- Only what was left behind can be one, and little ever is.
   select r.id
+  from osp_metadata.worker_registry as r
+  where r.deployment_status = 'deploying' and r.lease_expires_at <= clock_timestamp() and ${LEFT_BY} >= ${SUSPECT_FROM}
+  order by r.created_at, r.id
+), waiting as (
+  select r.id, r.created_at
   from osp_metadata.worker_registry as r
   where
     (
@@ -146,7 +144,13 @@ with candidates as (
           where o.service_schema = r.service_schema and o.deployment_status = 'deploying'
         )
       )
-      or (r.deployment_status = 'deploying' and r.lease_expires_at <= clock_timestamp())
+      or (
+        r.deployment_status = 'deploying' and r.lease_expires_at <= clock_timestamp()
+        and (
+          not exists (select from suspect as s where s.id = r.id)
+          or ($5 and r.id = (select s.id from suspect as s limit 1))
+        )
+      )
     )
     and not exists (
       select from osp_metadata.platforms as p
@@ -161,8 +165,11 @@ with candidates as (
       )
     )
   order by r.created_at, r.id
-  limit $2
+  limit $2  -- a number that the planner knows
   for update skip locked
+), candidates as (
+  -- In one statement with the claim: the slots stay ours until it is committed.
+  select w.id from waiting as w order by w.created_at, w.id limit osp_metadata.free_slots($4)
 ), abandoned as (
   update osp_metadata.deployment_attempts as a
   set ended_at = clock_timestamp(), outcome = 'abandoned', error_message = 'Deployer ' || a.deployer || ' went away'
@@ -195,7 +202,7 @@ with candidates as (
   returning id, deployment_id, attempt
 )
 select
-  c.id, c.service_schema, c.revision, c.source, c.manifest, c.manifest_sha256, c.manifest_path, c.lease_token,
+  c.id, c.service_schema, c.revision, c.source, c.manifest::text as manifest, c.manifest_sha256, c.manifest_path, c.lease_token,
   coalesce(c.platform_service_id, (
     select o.platform_service_id from osp_metadata.worker_registry as o
     where o.service_schema = c.service_schema and o.platform = $4 and o.platform_service_id is not null and o.revision < c.revision
@@ -267,74 +274,3 @@ where r.id = $1 and r.lease_token = $2 and r.deployment_status = 'deploying'`;
 const IS_OPEN = `
 select from osp_metadata.worker_registry as r
 where r.id = $1 and r.deployment_status in ('pending', 'deploying') and (r.manifest is null or r.stop_requested_at is null)`;
-
-/** $1 row, $2 token, $3 attempt, $4 what is written. One statement: the row, its attempt and what it replaces end together. */
-const SETTLE = `
-with s as (
-  select * from jsonb_to_record($4::jsonb) as s (
-    outcome text, status text, delay_seconds double precision, error_class text, error_code text, error_message text,
-    exit_code integer, log_tail text, worker_version text, platform_service_id text, platform_deployment_id text, line text,
-    rejected_deployment_id text, has_replaced boolean
-  )
-), target as (
-  select
-    r.id,
-    -- A newer revision waits: this one is not tried again.
-    s.status = 'pending' and (
-      (r.manifest is not null and r.stop_requested_at is not null)
-      or exists (
-        select from osp_metadata.worker_registry as n
-        where n.service_schema = r.service_schema and n.deployment_status = 'pending' and n.revision > r.revision
-      )
-    ) as is_replaced
-  from osp_metadata.worker_registry as r
-  cross join s
-  where r.id = $1 and r.lease_token = $2 and r.deployment_status = 'deploying'
-  for update of r
-), settled as (
-  update osp_metadata.worker_registry as r
-  set
-    deployment_status = case when target.is_replaced then 'stopped' else s.status end,
-    deployed_at = case when s.status = 'deployed' then clock_timestamp() end,
-    last_health_check = case when s.status = 'deployed' then clock_timestamp() end,
-    stopped_at = case when s.status = 'stopped' or target.is_replaced then clock_timestamp() end,
-    next_attempt_at = case
-      when s.status = 'pending' and not target.is_replaced then clock_timestamp() + make_interval(secs => coalesce(s.delay_seconds, 0))
-    end,
-    worker_version = coalesce(s.worker_version, r.worker_version),
-    platform_service_id = coalesce(s.platform_service_id, r.platform_service_id),
-    platform_deployment_id = coalesce(s.platform_deployment_id, r.platform_deployment_id),
-    error_code = s.error_code,
-    error_message = s.error_message,
-    retry_count = greatest((
-      select count(*) from osp_metadata.deployment_attempts as a where a.deployment_id = r.id and a.outcome in ${COUNTED}
-    ) + case when s.outcome in ${COUNTED} then 1 else 0 end - 1, 0),
-    lease_owner = null,
-    lease_token = null,
-    lease_expires_at = null,
-    logs = osp_metadata.append_log(r.logs, s.line)
-  from s, target
-  where r.id = target.id
-  returning r.id, r.service_schema, r.revision, r.deployment_status, r.manifest is null as wanted_stop
-), attempt as (
-  update osp_metadata.deployment_attempts as a
-  set
-    ended_at = clock_timestamp(), outcome = s.outcome, error_class = s.error_class, error_code = s.error_code,
-    error_message = s.error_message, exit_code = s.exit_code, log_tail = right(s.log_tail, 16384),
-    rejected_deployment_id = s.rejected_deployment_id
-  from s, settled
-  where a.id = $3::bigint and a.deployment_id = settled.id and a.ended_at is null
-), older as (
-  update osp_metadata.worker_registry as r
-  set
-    deployment_status = 'stopped',
-    stopped_at = clock_timestamp(),
-    logs = osp_metadata.append_log(r.logs, case when settled.wanted_stop then 'stopped' else 'replaced' end || ' by revision ' || settled.revision)
-  from settled, s
-  where
-    r.service_schema = settled.service_schema and r.deployment_status = 'deployed' and r.revision < settled.revision
-    -- Or the platform had ended it for the sake of one that then failed.
-    and (s.outcome in ('deployed', 'stopped') or s.has_replaced)
-)
--- Who waited for this service to be free may go on.
-select settled.id, pg_notify('worker_registry', '') from settled`;

@@ -3,7 +3,7 @@ import { type Manifest, manifestPath, parseManifest } from "../supabase/function
 import { formatError } from "../supabase/functions/_shared/problems.ts";
 import { visible } from "../supabase/functions/_shared/visible-text.ts";
 import { PlatformError } from "./platforms/platform.ts";
-import type { Claim } from "./registry.ts";
+import type { Claim } from "./claim.ts";
 
 /**
  * The manifest of a claim: to the byte what was enqueued, of the service and revision that its row says, to be written where

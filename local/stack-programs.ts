@@ -126,6 +126,7 @@ export function deployerProgram(
     OSP_ACTIVITY_PLAIN_HTTP: config.OSP_ACTIVITY_PLAIN_HTTP,
     // On one's own machine nobody wants to wait: an example's activity takes no longer.
     OSP_DRAIN_SECONDS: "5",
+    OSP_RECONCILE_SECONDS: "10",
     ...settings,
   });
   return { ...program, isReady: (output) => output.includes(startedBy) };

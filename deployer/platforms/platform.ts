@@ -59,8 +59,8 @@ export interface PlatformIds {
 export interface Known extends PlatformIds {
   /** Deployments of this row that ran and were found unfit: they are not taken up again. */
   rejectedDeploymentIds: readonly string[];
-  /** Whether any revision of the service ever came to serve there. */
-  hasServed: boolean;
+  /** Whether it may be there twice: nothing of it ever came to serve, or a comparison found it so. */
+  mayBeDouble: boolean;
 }
 
 /** What a platform knows of one OSP service. */
@@ -68,6 +68,16 @@ export interface PlatformService {
   serviceSchema: string;
   /** The platform's own id of it; the schema where none is known. */
   id: string;
+}
+
+/** What a platform lists. */
+export interface ListedService extends PlatformService {
+  /** Whether it serves, or may come to serve without us: it is starting, or the platform starts it again. */
+  isRunning: boolean;
+  /** The registry row that it runs, where the platform knows; a service may be listed once for each. */
+  deploymentId?: string | undefined;
+  /** The platform's own id of what runs, where it gives each deployment one. */
+  platformDeploymentId?: string | undefined;
 }
 
 export interface DeployResult {
@@ -92,8 +102,8 @@ export interface Platform {
   stop(request: StopRequest, signal: AbortSignal): Promise<void>;
   /** Forgets it; already gone is success. */
   remove(request: StopRequest, signal: AbortSignal): Promise<void>;
-  /** Only what carries our marker. */
-  list(signal: AbortSignal): Promise<PlatformService[]>;
+  /** Only what carries our marker, and all of it. @throws when that cannot be told: half a list is none */
+  list(signal: AbortSignal): Promise<ListedService[]>;
 }
 
 /**

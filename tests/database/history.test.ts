@@ -1,5 +1,6 @@
 import { beforeEach, describe, expect, test } from "vitest";
-import { type Claim, createRegistry, type Registry } from "../../deployer/registry.ts";
+import type { Claim } from "../../deployer/claim.ts";
+import { createRegistry, type Registry } from "../../deployer/registry.ts";
 import { useDatabase } from "../support/database.ts";
 import { createSqlQueue, createTestHandler, ring } from "../support/edge-function.ts";
 import { insertService, registryOf } from "../support/services.ts";

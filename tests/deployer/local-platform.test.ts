@@ -15,6 +15,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "vitest
 import { createLocalPlatform, type LocalPlatform } from "../../deployer/platforms/local/local-platform.ts";
 import { stopAllWorkers } from "../../deployer/platforms/local/stop-all.ts";
 import { findWorkers } from "../../deployer/platforms/local/strays.ts";
+import { createRestarts } from "../../deployer/platforms/local/restarts.ts";
 import { createTurns } from "../../deployer/platforms/local/turns.ts";
 import { boundLog, logTail } from "../../deployer/platforms/local/worker-log.ts";
 import type { WorkerRecord } from "../../deployer/platforms/local/worker-record.ts";
@@ -177,14 +178,19 @@ test("a worker that another deployer has started again is not started twice", as
   const supervising = new AbortController();
   const second = platformOf();
   await second.adopt();
-  const loops = [first, second].map((platform) => platform.supervise(() => true, supervising.signal));
+  const loops = [first, second].map((platform) =>
+    platform.supervise({ isHeld: () => true, holdsLock: () => true }, supervising.signal)
+  );
   const [before] = pids();
   process.kill(before ?? 0, "SIGKILL");
   await eventually(() => Promise.resolve(pids()), ([pid]) => pid !== undefined && pid !== before);
   // Either has looked since: a death is acted upon after half a second, by the clock of each.
   await eventually(
     () => Promise.resolve(logTail(join(directory, SERVICE, "1.log"))),
-    (text) => (text.match(/"event":"worker.ready"/g) ?? []).length >= 2,
+    // The first may have been killed before it could say so.
+    (text) =>
+      text.split(`"event":"worker.starting"`).length > 2 &&
+      /"worker.ready"/.test(text.split("worker.starting").at(-1) ?? ""),
   );
   supervising.abort();
   await Promise.all(loops);
@@ -221,4 +227,38 @@ test("turns on one key run one after another, on others at once, and a failure e
   await second;
   expect(order).toEqual(["a1 begins", "b1", "a1 ends", "a2"]);
   await eventually(() => Promise.resolve(turns.isTaken("a")), (isTaken) => !isTaken);
+});
+
+test("a worker that dies again and again is started later each time, and in the end taken for lost", () => {
+  let now = 0;
+  const restarts = createRestarts(() => now);
+  const waits: number[] = [];
+  for (let death = 1; death <= 8; death++) {
+    const { isNew, inMs } = restarts.due("s/1");
+    expect(isNew).toBe(true);
+    expect(restarts.isHopeless("s/1")).toBe(death >= 6);
+    waits.push(inMs);
+    now += inMs;
+    expect(restarts.due("s/1").isDue).toBe(true);
+  }
+  expect(waits).toEqual([500, 1000, 2000, 4000, 8000, 16_000, 30_000, 30_000]);
+  now += 60_001; // it lives that long
+  expect(restarts.isHopeless("s/1")).toBe(false);
+  expect(restarts.due("s/1").inMs).toBe(500);
+});
+
+test("without the lock nothing is done to a worker, and its record is left to whoever has it", async () => {
+  const platform = platformOf();
+  await deploy(platform, 1);
+  const before = pids();
+  const over = new AbortController();
+  over.abort();
+  await platform.supervise({ isHeld: () => false, holdsLock: () => false }, over.signal);
+  await expect(deploy(platform, 2)).rejects.toMatchObject({ code: "lease_lost" });
+  await expect(platform.remove(stopRequest(SERVICE), never)).rejects.toMatchObject({
+    code: "lease_lost",
+  });
+  expect(pids()).toEqual(before);
+  expect(recordOf(1)?.state).toBe("current");
+  expect(recordOf(2)).toBeUndefined();
 });

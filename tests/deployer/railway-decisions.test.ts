@@ -195,7 +195,7 @@ test.each<[string, Case, { id: string; isCertain: boolean } | undefined]>([
     const request: DeployRequest = {
       ...{ serviceSchema: "s", revision: 2, deploymentId: "row", directory: "", manifest },
       ...requestDefaults(),
-      known: { serviceId: "svc", deploymentId: known, rejectedDeploymentIds: rejected, hasServed: true },
+      known: { serviceId: "svc", deploymentId: known, rejectedDeploymentIds: rejected, mayBeDouble: false },
     };
     const found = {
       serviceInstance: {

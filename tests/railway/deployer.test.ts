@@ -1,5 +1,6 @@
 import { inject } from "vitest";
 import { useRailway } from "../support/railway/use-railway.ts";
+import { testLateArrivals } from "./cases/late-arrivals.ts";
 import { testLeases } from "./cases/leases.ts";
 import { testEndings, testRows } from "./cases/rows.ts";
 import { testSite } from "./cases/site.ts";
@@ -8,4 +9,5 @@ const railway = useRailway(inject("railwayCli"), inject("railwaySchema") ?? unde
 testRows(railway);
 testEndings(railway);
 testLeases(railway);
+testLateArrivals(railway);
 testSite(railway);

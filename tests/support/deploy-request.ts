@@ -8,7 +8,7 @@ export const idle: Idle = (waiting) => waiting;
 /** What a request has besides what it is about: nothing is known yet, and everything goes well. */
 export function requestDefaults() {
   return {
-    known: { serviceId: undefined, deploymentId: undefined, rejectedDeploymentIds: [], hasServed: false },
+    known: { serviceId: undefined, deploymentId: undefined, rejectedDeploymentIds: [], mayBeDouble: true },
     lease: heldLease,
     idle,
     remember: () => Promise.resolve(),

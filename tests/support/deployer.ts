@@ -24,7 +24,7 @@ export interface TestDeployer {
 }
 
 /** A machine's worth of deployers: one state directory, the real program, short times. */
-export function createMachine(database: TestDatabase, temporalAddress: () => string) {
+export function createMachine(database: Pick<TestDatabase, "deployerUrl" | "rows">, temporalAddress: () => string) {
   const stateDirectory = mkdtempSync(join(tmpdir(), "osp-test-deployer-"));
   const started: TestDeployer[] = [];
   return {

@@ -69,7 +69,7 @@ export function createSqlPrunedObjects(database: Pick<TestDatabase, "rows">): Pr
   };
 }
 
-export function createTestHandler(database: TestDatabase, deps: Partial<HandlerDeps> = {}) {
+export function createTestHandler(database: Pick<TestDatabase, "rows">, deps: Partial<HandlerDeps> = {}) {
   return createHandler({
     webhookSecret,
     defaults: { activityEndpoint: endpoint },

@@ -24,6 +24,8 @@ export interface DeployContext {
   poller: StatusPoller;
   settings: RailwaySettings;
   report: ProgressReporter;
+  /** @throws {PlatformError} when what is done to a service would reach other environments */
+  checkEnvironments: (signal: AbortSignal) => Promise<void>;
 }
 
 /** A deployment that was uploaded. */

@@ -8,6 +8,7 @@ import { endDeployment, endDeploymentById } from "./end-deployment.ts";
 import { type EnsuredService, ensureService, rememberService } from "./ensure-service.ts";
 import { findServicesOf } from "./find-services.ts";
 import { explainFailure } from "./read-logs.ts";
+import { removeOne } from "./stop-service.ts";
 import { findBegun, type Upload, uploadRevision } from "./upload-revision.ts";
 
 /** Brings a revision to a Railway service, and knows at the end that it runs there and nothing else does. */
@@ -28,7 +29,7 @@ export async function deployRevision(
   try {
     await untilRunning(begun, request, context, signal);
     await untilServes(begun, service, request, context, signal);
-    if (!request.known.hasServed) await removeDoubles(service, request, context, signal);
+    if (request.known.mayBeDouble) await removeDoubles(service, request, context, signal);
     await request.remember({ deploymentId: begun.id });
     return { serviceId: service.id, deploymentId: begun.id, looks: begun.followed.looks };
   } finally {
@@ -194,13 +195,14 @@ async function settle(
 /** A killed deployer and its successor may both have made a service: the one that serves stays. */
 async function removeDoubles(
   service: EnsuredService,
-  { serviceSchema }: DeployRequest,
-  { api, settings, report }: DeployContext,
+  { serviceSchema, idle }: DeployRequest,
+  context: DeployContext,
   signal: AbortSignal,
 ): Promise<void> {
-  const { own } = await findServicesOf(serviceSchema, service.id, { api, instance: settings.instance }, signal);
+  const { api, settings: { instance, drainSeconds }, report } = context;
+  const { own } = await findServicesOf(serviceSchema, service.id, { api, instance }, signal);
   for (const double of own.filter(({ serviceId }) => serviceId !== service.id)) {
     report(`Railway service ${double.serviceId} is a double of ${service.id}: it is removed`);
-    await api.deleteService(double.serviceId, signal);
+    await removeOne(double.serviceId, idle, { ...context, instance, drainSeconds }, signal);
   }
 }

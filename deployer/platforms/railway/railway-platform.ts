@@ -3,12 +3,13 @@ import type { Logger } from "pino";
 import { formatError } from "../../../supabase/functions/_shared/problems.ts";
 import type { PlatformState } from "../../platform-state.ts";
 import type { Scratch } from "../../scratch.ts";
-import type { Lease, Platform } from "../platform.ts";
+import type { Lease, ListedService, Platform } from "../platform.ts";
 import { type Access, createAccess } from "./access.ts";
 import { type BudgetSettings, createMeter, createRequestBudget, type RequestBudget } from "./budget.ts";
 import type { RailwaySettings } from "./deploy-context.ts";
 import { deployRevision } from "./deploy-revision.ts";
-import { findOwnServices } from "./find-services.ts";
+import { standingOf } from "./deployment-status.ts";
+import { findOwnServices, type OwnService } from "./find-services.ts";
 import { healthOf, type ServiceHealth } from "./health.ts";
 import { checkAlone, checkRailway, mayPass, type PreflightSettings } from "./preflight.ts";
 import { createRailwayApi, type RailwayApi } from "./railway-api.ts";
@@ -63,12 +64,9 @@ export function createRailwayPlatform(settings: RailwayPlatformSettings): Railwa
       throw signal.aborted ? error : await access.judge(error, signal);
     }
   };
+  const checkEnvironments = (signal: AbortSignal) => checkAlone(api, settings, signal);
   const stopContext = ({ confirm }: Lease) => ({
-    api: apiWith(budget, confirm),
-    poller,
-    instance,
-    drainSeconds,
-    checkEnvironments: (signal: AbortSignal) => checkAlone(api, settings, signal),
+    ...{ api: apiWith(budget, confirm), poller, instance, drainSeconds, checkEnvironments },
   });
 
   return {
@@ -78,7 +76,9 @@ export function createRailwayPlatform(settings: RailwayPlatformSettings): Railwa
       const meter = createMeter(budget);
       const { confirm } = request.lease;
       const unfenced = apiWith(meter);
-      const context = { api: apiWith(meter, confirm), unfenced, poller, settings, report, redact, scratch };
+      const context = {
+        ...{ api: apiWith(meter, confirm), unfenced, poller, settings, report, redact, scratch, checkEnvironments },
+      };
       const { looks, ...deployed } = await judged(deployRevision(request, context, signal), signal);
       const { serviceSchema: service_schema, revision } = request;
       // A look is shared by all that is under way.
@@ -89,7 +89,7 @@ export function createRailwayPlatform(settings: RailwayPlatformSettings): Railwa
     remove: (request, signal) => judged(removeService(request, stopContext(request.lease), signal), signal),
     list: async (signal) => {
       const services = await judged(findOwnServices({ api, instance }, signal), signal);
-      return services.map(({ serviceSchema, serviceId }) => ({ serviceSchema, id: serviceId }));
+      return services.flatMap(listingsOf);
     },
     health: async (signal) => {
       const services = await judged(findOwnServices({ api, instance }, signal), signal);
@@ -98,6 +98,16 @@ export function createRailwayPlatform(settings: RailwayPlatformSettings): Railwa
     prepare: (signal) => prepare(settings, { api, access, budget }, signal),
     watch: access.watch,
   };
+}
+
+/** Once for each deployment that serves; where none does, whether one is on its way. Pure. */
+function listingsOf(service: OwnService): ListedService[] {
+  const { serviceSchema, serviceId: id, activeDeployments } = service;
+  const serving = activeDeployments.filter((deployment) => standingOf(deployment) === "running");
+  if (serving.length > 0) {
+    return serving.map((deployment) => ({ serviceSchema, id, isRunning: true, platformDeploymentId: deployment.id }));
+  }
+  return [{ serviceSchema, id, isRunning: healthOf(serviceSchema, service).health === "deploying" }];
 }
 
 function apiFor(settings: RailwayPlatformSettings, budget: RequestBudget, fence: Fence): RailwayApi {

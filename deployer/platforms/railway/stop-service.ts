@@ -1,4 +1,4 @@
-import { PlatformError, type StopRequest } from "../platform.ts";
+import { type Idle, PlatformError, type StopRequest } from "../platform.ts";
 import { endDeployment, mustEnd } from "./end-deployment.ts";
 import { findServicesOf, type OwnService } from "./find-services.ts";
 import type { RailwayApi } from "./railway-api.ts";
@@ -24,16 +24,26 @@ const MOST_ROUNDS = 5;
 
 /** Ends every deployment of the service, and waits until Railway says that they have ended. */
 export async function stopService(request: StopRequest, context: StopContext, signal: AbortSignal): Promise<void> {
-  for (const own of await find(request, context, signal)) await stopDeployments(own, request, context, signal);
+  for (const own of await find(request, context, signal)) {
+    await stopDeployments(own.serviceId, request.idle, context, signal);
+  }
 }
 
 /** Its worker drains first: deleting a service cuts it off. */
 export async function removeService(request: StopRequest, context: StopContext, signal: AbortSignal): Promise<void> {
-  for (const own of await find(request, context, signal)) {
-    await stopDeployments(own, request, context, signal);
-    await context.checkEnvironments(signal);
-    await context.api.deleteService(own.serviceId, signal);
-  }
+  for (const own of await find(request, context, signal)) await removeOne(own.serviceId, request.idle, context, signal);
+}
+
+/** The same for one Railway service that is known to be ours. */
+export async function removeOne(
+  serviceId: string,
+  idle: Idle,
+  context: StopContext,
+  signal: AbortSignal,
+): Promise<void> {
+  await stopDeployments(serviceId, idle, context, signal);
+  await context.checkEnvironments(signal);
+  await context.api.deleteService(serviceId, signal);
 }
 
 /** One that only has the name is another's: for us there is none. */
@@ -44,8 +54,8 @@ async function find(request: StopRequest, context: StopContext, signal: AbortSig
 
 /** Done when a listing shows nothing that is up or may come up. */
 async function stopDeployments(
-  { serviceId }: OwnService,
-  request: StopRequest,
+  serviceId: string,
+  idle: Idle,
   context: StopContext,
   signal: AbortSignal,
 ): Promise<void> {
@@ -54,7 +64,7 @@ async function stopDeployments(
     const toEnd = (await api.deploymentsOf(serviceId, signal)).filter(mustEnd);
     if (toEnd.length === 0) return;
     for (const deployment of toEnd) await endDeployment(deployment, api, signal);
-    for (const { id } of toEnd) await untilEnded(id, request, context, signal);
+    for (const { id } of toEnd) await untilEnded(id, idle, context, signal);
   }
   const message =
     `Railway service ${serviceId} begins new deployments as fast as they are ended: somebody else deploys to it`;
@@ -63,7 +73,7 @@ async function stopDeployments(
 
 async function untilEnded(
   id: string,
-  { idle }: StopRequest,
+  idle: Idle,
   { poller, drainSeconds }: StopContext,
   signal: AbortSignal,
 ): Promise<void> {

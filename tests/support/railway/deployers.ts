@@ -8,7 +8,11 @@ import { createTestHandler, ring } from "../edge-function.ts";
 import { eventually, insertService, registryOf, type RegistryRow } from "../services.ts";
 
 /** Real deployers on platform `railway`, with the CLI given and a stand-in of Railway behind it. */
-export function createRailwayMachine(database: TestDatabase, cli: string, fake: FakeRailway) {
+export function createRailwayMachine(
+  database: Pick<TestDatabase, "deployerUrl" | "rows">,
+  cli: string,
+  fake: FakeRailway,
+) {
   const machine = createMachine(database, () => "127.0.0.1:9");
   const handler = createTestHandler(database);
   const temporary = join(machine.stateDirectory, "tmp");

@@ -7,6 +7,6 @@ export async function resetDatabase(database: TestDatabase): Promise<void> {
   await database.rows(`delete from osp_metadata.service_intents`);
   await database.rows(
     `update osp_metadata.platforms
-     set window_started_at = null, throttled_until = null, paused_at = null, paused_by = null, pause_reason = null`,
+     set reconciled_at = null, window_started_at = null, throttled_until = null, paused_at = null, paused_by = null, pause_reason = null`,
   );
 }

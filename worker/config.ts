@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { activityNetworks, activitySecret, yesOrNo } from "../host/activity-settings.ts";
 import { cacheDirectory } from "../host/cache-directory.ts";
+import { memoryLimitMb } from "./capacity.ts";
 import { EXIT_CODES, WorkerExitError } from "./exit.ts";
 import type { AddressSettings } from "./service/address-policy.ts";
 import { type TemporalTarget, temporalTarget } from "./temporal-target.ts";
@@ -10,6 +11,7 @@ const environmentSchema = z.object({
   PORT: z.coerce.number().int().min(0).max(65_535).optional(),
   OSP_DRAIN_SECONDS: z.coerce.number().int().min(0).max(86_400).default(30),
   OSP_CONNECT_DEADLINE_SECONDS: z.coerce.number().int().min(0).max(86_400).default(180),
+  OSP_MEMORY_MB: z.coerce.number().int().min(128).max(1_048_576).optional(),
   OSP_ACTIVITY_SECRET: activitySecret.optional(),
   OSP_ACTIVITY_SECRET_PREVIOUS: activitySecret.optional(),
   OSP_ACTIVITY_NETWORKS: activityNetworks.optional(),
@@ -24,6 +26,8 @@ export interface WorkerConfig {
   /** How long activities in flight may take after SIGTERM before they are cancelled. */
   drainSeconds: number;
   connectDeadlineSeconds: number;
+  /** The container's memory in MB: cache and slots are sized from it. */
+  memoryMb: number;
   cacheDirectory: string;
   temporal: TemporalTarget;
   endpoints: EndpointSettings;
@@ -47,12 +51,14 @@ export function parseConfig(environment: NodeJS.ProcessEnv): WorkerConfig {
     ...temporal.problems,
   ];
   if (!parsed.success || temporal.target === undefined) throw new WorkerExitError(EXIT_CODES.unusable, problems);
-  const { MANIFEST_PATH, PORT, OSP_DRAIN_SECONDS, OSP_CONNECT_DEADLINE_SECONDS, ...activities } = parsed.data;
+  const { MANIFEST_PATH, PORT, OSP_DRAIN_SECONDS, OSP_CONNECT_DEADLINE_SECONDS, OSP_MEMORY_MB, ...activities } =
+    parsed.data;
   return {
     manifestPath: MANIFEST_PATH,
     port: PORT,
     drainSeconds: OSP_DRAIN_SECONDS,
     connectDeadlineSeconds: OSP_CONNECT_DEADLINE_SECONDS,
+    memoryMb: memoryLimitMb(OSP_MEMORY_MB),
     cacheDirectory: cacheDirectory(environment),
     temporal: temporal.target,
     endpoints: {

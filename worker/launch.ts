@@ -89,7 +89,7 @@ async function serve({ config, manifest, queues, health, stop, ending }: Serving
     memory_mb: memoryMb,
     cached_workflows: capacity.cachedWorkflows,
     workflow_tasks: capacity.workflowTasks,
-    activities: capacity.activities,
+    activities: manifest.options.max_concurrent_activities ?? capacity.activities,
   });
   const workers = await createWorkersFromManifest({
     manifest,

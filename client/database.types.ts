@@ -800,6 +800,7 @@ export type Database = {
           "path": string;
         }[];
       };
+      "take_reconcile_turn": { Args: { "every_seconds": number; "platform_name": string }; Returns: string };
       "take_unused_code": {
         Args: { "batch_size"?: number; "lease_seconds"?: number };
         Returns: {
@@ -807,9 +808,8 @@ export type Database = {
           "path": string;
         }[];
       };
-      "use_code": { Args: { "code": string; "service_schema": string }; Returns: boolean };
-      "take_reconcile_turn": { Args: { "every_seconds": number; "platform_name": string }; Returns: string };
       "unlocked_intents": { Args: { "schemas": (string)[] }; Returns: (string)[] };
+      "use_code": { Args: { "code": string; "service_schema": string }; Returns: boolean };
     };
     Enums: {
       [_ in never]: never;

@@ -12,6 +12,8 @@ export interface AttemptDeps {
   registry: Registry;
   platform: Platform;
   readiness: Readiness;
+  /** Makes the directory that a platform uploads; left out: on disk. */
+  stage?: typeof stageUpload;
   rules: RetryRules;
   log: Logger;
 }
@@ -79,9 +81,9 @@ async function stop(claim: Claim, deps: AttemptDeps, signal: AbortSignal): Promi
 }
 
 async function deploy(claim: Claim, deps: AttemptDeps, signal: AbortSignal): Promise<Settlement> {
-  const { registry, platform } = deps;
+  const { registry, platform, stage = stageUpload } = deps;
   const manifest = await verifyManifest(claim);
-  const upload = await stageUpload(claim.manifest_path, manifest);
+  const upload = await stage(claim.manifest_path, manifest);
   try {
     await record(claim, deps, "deploying", `attempt ${claim.attempt}: deploying on ${platform.name}`);
     let workerVersion: string | undefined;

@@ -26,6 +26,8 @@ export interface DeployerDeps extends AttemptDeps {
   settings: DeployerSettings;
 }
 
+/** What ends within so little time is claimed for in one statement, where there is more work than hands. */
+const GATHER_MS = 20;
 /** A second's share: whoever takes over what is lost may begin at once. */
 const LOSS_TICK_MS = 100;
 
@@ -63,6 +65,7 @@ async function claimAndDeploy(hands: Hands, deps: DeployerDeps, signal: AbortSig
     }
     // A full hand of claims: there may be more at once.
     if (claims.length < free || free === 0) await wake.wait(settings.pollSeconds * 1000, signal);
+    if (free === 0) await pause(GATHER_MS, undefined, { signal }).catch(() => {});
   }
 }
 

@@ -1,8 +1,8 @@
 import type { Pool } from "pg";
 import { z } from "zod";
 import type { Settlement } from "./outcome.ts";
-import { within } from "./connection.ts";
-import { settlementColumns } from "./settlement.ts";
+import { COUNTED, createReports, createSettlements } from "./registry-writes.ts";
+import { createStatements } from "./statements.ts";
 
 /** A row in hand, with the right to settle it. */
 export const claimSchema = z.object({
@@ -35,9 +35,6 @@ export function wantsStop(claim: Claim): boolean {
 const renewalSchema = z.object({ lease_token: z.string(), is_superseded: z.boolean() });
 export type Renewal = z.infer<typeof renewalSchema>;
 
-/** Attempts that use up one of the allowed. */
-const COUNTED = `('deployed', 'stopped', 'superseded', 'retry', 'failed')`;
-
 /** All SQL of the deployer. Only the database's clock counts, and only the lease token decides who may write. */
 export interface Registry {
   claim(limit: number): Promise<Claim[]>;
@@ -64,42 +61,31 @@ export interface RegistrySettings {
 
 export function createRegistry(pool: Pool, settings: RegistrySettings): Registry {
   const { owner, platform, leaseSeconds, renewTimeoutMs } = settings;
+  const run = createStatements(pool);
+  const reports = createReports(run);
+  const settlements = createSettlements(run);
   return {
     async claim(limit) {
-      const { rows } = await pool.query(CLAIM, [owner, limit, leaseSeconds, platform]);
+      const { rows } = await run(CLAIM, [owner, limit, leaseSeconds, platform]);
       return z.array(claimSchema).parse(rows);
     },
     async renew(tokens) {
       if (tokens.length === 0) return [];
-      const { rows } = await pool.query(within(renewTimeoutMs, RENEW, [tokens, leaseSeconds]));
+      const { rows } = await run(RENEW, [tokens, leaseSeconds], renewTimeoutMs);
       return z.array(renewalSchema).parse(rows);
     },
     async report(claim, step, line) {
-      await pool.query(REPORT, [claim.id, claim.lease_token, claim.attempt_id, step, line]);
+      await reports({ claim, step, line });
     },
     async remember(claim, { serviceId, deploymentId }) {
-      return (await pool.query(REMEMBER, [claim.id, claim.lease_token, serviceId, deploymentId])).rowCount === 1;
+      return (await run(REMEMBER, [claim.id, claim.lease_token, serviceId, deploymentId])).rowCount === 1;
     },
-    async settle(claim, settlement) {
-      const parameters = [
-        claim.id,
-        claim.lease_token,
-        claim.attempt_id,
-        JSON.stringify(settlementColumns(claim.attempt, settlement)),
-      ];
-      try {
-        return (await pool.query(SETTLE, parameters)).rowCount === 1;
-      } catch (error) {
-        // A newer revision became pending while this statement waited for its row: with a new snapshot it sees that.
-        if (!isUniqueViolation(error)) throw error;
-        return (await pool.query(SETTLE, parameters)).rowCount === 1;
-      }
-    },
+    settle: (claim, settlement) => settlements({ claim, settlement }),
     async countWaitingIntents(olderThanSeconds) {
-      return count(await pool.query(`select osp_metadata.count_waiting_intents($1) as count`, [olderThanSeconds]));
+      return count(await run(`select osp_metadata.count_waiting_intents($1) as count`, [olderThanSeconds]));
     },
     async reconcile() {
-      return count(await pool.query(`select osp_metadata.reconcile() as count`));
+      return count(await run(`select osp_metadata.reconcile() as count`, []));
     },
     async platformInstance() {
       const { rows } = await pool.query(`select instance from osp_metadata.platforms where name = $1`, [platform]);
@@ -112,17 +98,18 @@ function count({ rows }: { rows: unknown[] }): number {
   return z.tuple([z.object({ count: z.int() })]).parse(rows)[0].count;
 }
 
-function isUniqueViolation(error: unknown): boolean {
-  return error instanceof Error && "code" in error && error.code === "23505";
-}
-
-/** $1 owner, $2 limit, $3 lease in seconds, $4 platform. Rows whose lease ran out are claimable like those that wait. */
+/**
+ * $1 owner, $2 limit, $3 lease in seconds, $4 platform. Rows whose lease ran out are claimable like those that wait.
+ * `created_at > '-infinity'` names the index worker_registry_claimable_idx, which nothing else is planned on. Rows are looked
+ * up by `any (array(…))`: the planner takes that for a few, and so by index, however many rows it believes to be waiting.
+ */
 const CLAIM = `
 with candidates as (
-  select r.id
+  select r.id, r.deployment_status = 'deploying' as is_taken_over
   from osp_metadata.worker_registry as r
   where
-    (
+    r.created_at > '-infinity'
+    and (
       (
         r.deployment_status = 'pending'
         and (r.next_attempt_at is null or r.next_attempt_at <= clock_timestamp())
@@ -135,13 +122,22 @@ with candidates as (
     )
     and not exists (select from osp_metadata.platforms as p where p.name = $4 and p.paused_at is not null)
   order by r.created_at, r.id
-  limit $2
+  limit (select $2::integer) -- a number that the planner knew would have it plan each claim anew
   for update skip locked
 ), abandoned as (
   update osp_metadata.deployment_attempts as a
   set ended_at = clock_timestamp(), outcome = 'abandoned', error_message = 'Deployer ' || a.deployer || ' went away'
-  from candidates as c
-  where a.deployment_id = c.id and a.ended_at is null
+  where a.id = any (array(
+    select open.id
+    from candidates as c
+    cross join lateral (
+      select o.id from osp_metadata.deployment_attempts as o
+      where o.deployment_id = c.id and o.ended_at is null
+      order by o.id desc
+      limit 1
+    ) as open
+    where c.is_taken_over
+  ))
   returning a.deployment_id, a.deployer
 ), claimed as (
   update osp_metadata.worker_registry as r
@@ -157,8 +153,7 @@ with candidates as (
       (select 'claimed by ' || $1 || ': deployer ' || a.deployer || ' went away' from abandoned as a where a.deployment_id = r.id limit 1),
       'claimed by ' || $1
     ))
-  from candidates as c
-  where r.id = c.id
+  where r.id = any (array(select c.id from candidates as c))
   returning r.*
 ), begun as (
   insert into osp_metadata.deployment_attempts (deployment_id, service_schema, revision, attempt, deployer)
@@ -193,12 +188,17 @@ from claimed as c
 inner join begun as b on b.deployment_id = c.id
 order by c.created_at, c.id`;
 
+/*
+ * The statements below find their row by its id or its token alone. Only rows that are being deployed have a token
+ * (worker_registry_lease_check); to say so as well would offer the planner indexes of all rows that are being deployed.
+ */
+
 /** $1 tokens, $2 lease in seconds. Locks in the order in which deployments are enqueued and superseded: no deadlock. */
 const RENEW = `
 with held as materialized (
   select r.id
   from osp_metadata.worker_registry as r
-  where r.lease_token = any ($1::uuid[]) and r.deployment_status = 'deploying'
+  where r.lease_token = any ($1::uuid[])
   order by r.service_schema, r.revision
   for update
 )
@@ -208,91 +208,10 @@ from held
 where r.id = held.id
 returning r.lease_token, r.manifest is not null and r.stop_requested_at is not null as is_superseded`;
 
-/** $1 row, $2 token, $3 attempt, $4 step, $5 line. */
-const REPORT = `
-with reported as (
-  update osp_metadata.worker_registry as r
-  set logs = osp_metadata.append_log(r.logs, $5)
-  where r.id = $1 and r.lease_token = $2
-  returning r.id
-)
-update osp_metadata.deployment_attempts as a
-set step = $4
-from reported
-where a.id = $3::bigint and a.deployment_id = reported.id and a.ended_at is null`;
-
 /** $1 row, $2 token, $3 service, $4 deployment; null leaves what is there. */
 const REMEMBER = `
 update osp_metadata.worker_registry as r
 set
   platform_service_id = coalesce($3, r.platform_service_id),
   platform_deployment_id = coalesce($4, r.platform_deployment_id)
-where r.id = $1 and r.lease_token = $2 and r.deployment_status = 'deploying'`;
-
-/** $1 row, $2 token, $3 attempt, $4 what is written. One statement: the row, its attempt and what it replaces end together. */
-const SETTLE = `
-with s as (
-  select * from jsonb_to_record($4::jsonb) as s (
-    outcome text, status text, delay_seconds double precision, error_class text, error_code text, error_message text,
-    exit_code integer, log_tail text, worker_version text, platform_service_id text, platform_deployment_id text, line text
-  )
-), target as (
-  select
-    r.id,
-    -- A newer revision waits: this one is not tried again.
-    s.status = 'pending' and (
-      (r.manifest is not null and r.stop_requested_at is not null)
-      or exists (
-        select from osp_metadata.worker_registry as n
-        where n.service_schema = r.service_schema and n.deployment_status = 'pending' and n.revision > r.revision
-      )
-    ) as is_replaced
-  from osp_metadata.worker_registry as r
-  cross join s
-  where r.id = $1 and r.lease_token = $2 and r.deployment_status = 'deploying'
-  for update of r
-), settled as (
-  update osp_metadata.worker_registry as r
-  set
-    deployment_status = case when target.is_replaced then 'stopped' else s.status end,
-    deployed_at = case when s.status = 'deployed' then clock_timestamp() end,
-    last_health_check = case when s.status = 'deployed' then clock_timestamp() end,
-    stopped_at = case when s.status = 'stopped' or target.is_replaced then clock_timestamp() end,
-    next_attempt_at = case
-      when s.status = 'pending' and not target.is_replaced then clock_timestamp() + make_interval(secs => coalesce(s.delay_seconds, 0))
-    end,
-    worker_version = coalesce(s.worker_version, r.worker_version),
-    platform_service_id = coalesce(s.platform_service_id, r.platform_service_id),
-    platform_deployment_id = coalesce(s.platform_deployment_id, r.platform_deployment_id),
-    error_code = s.error_code,
-    error_message = s.error_message,
-    retry_count = greatest((
-      select count(*) from osp_metadata.deployment_attempts as a where a.deployment_id = r.id and a.outcome in ${COUNTED}
-    ) + case when s.outcome in ${COUNTED} then 1 else 0 end - 1, 0),
-    lease_owner = null,
-    lease_token = null,
-    lease_expires_at = null,
-    logs = osp_metadata.append_log(r.logs, s.line)
-  from s, target
-  where r.id = target.id
-  returning r.id, r.service_schema, r.revision, r.deployment_status, r.manifest is null as wanted_stop
-), attempt as (
-  update osp_metadata.deployment_attempts as a
-  set
-    ended_at = clock_timestamp(), outcome = s.outcome, error_class = s.error_class, error_code = s.error_code,
-    error_message = s.error_message, exit_code = s.exit_code, log_tail = right(s.log_tail, 16384)
-  from s, settled
-  where a.id = $3::bigint and a.deployment_id = settled.id and a.ended_at is null
-), older as (
-  update osp_metadata.worker_registry as r
-  set
-    deployment_status = 'stopped',
-    stopped_at = clock_timestamp(),
-    logs = osp_metadata.append_log(r.logs, case when settled.wanted_stop then 'stopped' else 'replaced' end || ' by revision ' || settled.revision)
-  from settled, s
-  where
-    r.service_schema = settled.service_schema and r.deployment_status = 'deployed' and r.revision < settled.revision
-    and s.outcome in ('deployed', 'stopped')
-)
--- Who waited for this service to be free may go on.
-select settled.id, pg_notify('worker_registry', '') from settled`;
+where r.id = $1 and r.lease_token = $2`;

@@ -134,13 +134,17 @@ async function untilServing(
   );
 }
 
-/** Writes down how far the attempt has come. A database that cannot be reached is not the deployment's fault. */
+/**
+ * Writes down how far the attempt has come, and is on the disk of the database when this resolves: the claim with it, which a
+ * crash of the database may have lost until then. To be awaited before anything that changes the platform.
+ *
+ * @throws {PlatformError} when the lease is lost, or the database cannot be reached, which is not the deployment's fault
+ */
 async function record(claim: Claim, { registry }: AttemptDeps, step: string, line: string): Promise<void> {
-  try {
-    await registry.report(claim, step, line);
-  } catch (error) {
+  const isHeld = await registry.report(claim, step, line).catch((error: unknown) => {
     throw databaseError(error);
-  }
+  });
+  if (!isHeld) throw leaseLost();
 }
 
 function databaseError(error: unknown): PlatformError {
@@ -153,7 +157,11 @@ async function remember(claim: Claim, ids: Partial<KnownIds>, { registry }: Atte
   const isHeld = await registry.remember(claim, ids).catch((error: unknown) => {
     throw databaseError(error);
   });
-  if (!isHeld) throw new PlatformError("transient", "lease_lost", "Another deployer has this deployment by now");
+  if (!isHeld) throw leaseLost();
+}
+
+function leaseLost(): PlatformError {
+  return new PlatformError("transient", "lease_lost", "Another deployer has this deployment by now");
 }
 
 /** What is deployed is what was enqueued, to the byte. @throws {PlatformError} permanent */

@@ -1,8 +1,7 @@
-import type { Pool } from "pg";
 import { z } from "zod";
 import type { Settlement } from "./outcome.ts";
 import { COUNTED, createReports, createSettlements } from "./registry-writes.ts";
-import { createStatements } from "./statements.ts";
+import { createStatements, type Queryable } from "./statements.ts";
 
 /** A row in hand, with the right to settle it. */
 export const claimSchema = z.object({
@@ -38,10 +37,12 @@ export type Renewal = z.infer<typeof renewalSchema>;
 /** All SQL of the deployer. Only the database's clock counts, and only the lease token decides who may write. */
 export interface Registry {
   claim(limit: number): Promise<Claim[]>;
+  /** Milliseconds until the next lease runs out, of whichever deployer; not above 0 where one has. Undefined: there is none. */
+  nextExpiryMs(): Promise<number | undefined>;
   /** Prolongs leases; a token that is not in the answer has been lost. */
   renew(tokens: string[]): Promise<Renewal[]>;
-  /** Records how far an attempt has come. */
-  report(claim: Claim, step: string, line: string): Promise<void>;
+  /** Records how far an attempt has come. False: the lease was lost, nothing is written. */
+  report(claim: Claim, step: string, line: string): Promise<boolean>;
   /** Persists ids of the platform; what is left out stays. False: the lease was lost, nothing is written. */
   remember(claim: Claim, ids: { serviceId?: string | undefined; deploymentId?: string | undefined }): Promise<boolean>;
   /** Ends an attempt. False: the lease was lost, nothing is written. */
@@ -51,6 +52,9 @@ export interface Registry {
   platformInstance(): Promise<string>;
 }
 
+/** It compares every service: some seconds for a hundred thousand. What it has found is written, waited for or not. */
+const RECONCILE_TIMEOUT_MS = 30_000;
+
 export interface RegistrySettings {
   owner: string;
   platform: string;
@@ -59,7 +63,7 @@ export interface RegistrySettings {
   renewTimeoutMs: number;
 }
 
-export function createRegistry(pool: Pool, settings: RegistrySettings): Registry {
+export function createRegistry(pool: Queryable, settings: RegistrySettings): Registry {
   const { owner, platform, leaseSeconds, renewTimeoutMs } = settings;
   const run = createStatements(pool);
   const reports = createReports(run);
@@ -69,14 +73,16 @@ export function createRegistry(pool: Pool, settings: RegistrySettings): Registry
       const { rows } = await run(CLAIM, [owner, limit, leaseSeconds, platform]);
       return z.array(claimSchema).parse(rows);
     },
+    async nextExpiryMs() {
+      const { rows } = await run(NEXT_EXPIRY, []);
+      return z.tuple([z.object({ ms: z.number().nullable() })]).parse(rows)[0].ms ?? undefined;
+    },
     async renew(tokens) {
       if (tokens.length === 0) return [];
       const { rows } = await run(RENEW, [tokens, leaseSeconds], renewTimeoutMs);
       return z.array(renewalSchema).parse(rows);
     },
-    async report(claim, step, line) {
-      await reports({ claim, step, line });
-    },
+    report: (claim, step, line) => reports({ claim, step, line }),
     async remember(claim, { serviceId, deploymentId }) {
       return (await run(REMEMBER, [claim.id, claim.lease_token, serviceId, deploymentId])).rowCount === 1;
     },
@@ -85,10 +91,10 @@ export function createRegistry(pool: Pool, settings: RegistrySettings): Registry
       return count(await run(`select osp_metadata.count_waiting_intents($1) as count`, [olderThanSeconds]));
     },
     async reconcile() {
-      return count(await run(`select osp_metadata.reconcile() as count`, []));
+      return count(await run(`select osp_metadata.reconcile() as count`, [], RECONCILE_TIMEOUT_MS));
     },
     async platformInstance() {
-      const { rows } = await pool.query(`select instance from osp_metadata.platforms where name = $1`, [platform]);
+      const { rows } = await run(`select instance from osp_metadata.platforms where name = $1`, [platform]);
       return z.tuple([z.object({ instance: z.string() })]).parse(rows)[0].instance;
     },
   };
@@ -121,6 +127,8 @@ with candidates as (
       or (r.deployment_status = 'deploying' and r.lease_expires_at <= clock_timestamp())
     )
     and not exists (select from osp_metadata.platforms as p where p.name = $4 and p.paused_at is not null)
+    -- Not waited for on the disk: an attempt's first report is, which comes before anything that changes the platform.
+    and (select set_config('synchronous_commit', 'off', true)) is not null
   order by r.created_at, r.id
   limit (select $2::integer) -- a number that the planner knew would have it plan each claim anew
   for update skip locked
@@ -138,7 +146,6 @@ with candidates as (
     ) as open
     where c.is_taken_over
   ))
-  returning a.deployment_id, a.deployer
 ), claimed as (
   update osp_metadata.worker_registry as r
   set
@@ -149,44 +156,62 @@ with candidates as (
     lease_token = gen_random_uuid(),
     lease_expires_at = clock_timestamp() + make_interval(secs => $3),
     platform = $4,
-    logs = osp_metadata.append_log(r.logs, coalesce(
-      (select 'claimed by ' || $1 || ': deployer ' || a.deployer || ' went away' from abandoned as a where a.deployment_id = r.id limit 1),
-      'claimed by ' || $1
-    ))
+    logs = osp_metadata.append_log(r.logs, 'claimed by ' || $1 || case
+      when r.deployment_status = 'deploying' then ': deployer ' || r.lease_owner || ' went away' else ''
+    end)
   where r.id = any (array(select c.id from candidates as c))
-  returning r.*
+  returning
+    r.id, r.service_schema, r.revision, r.source, r.manifest, r.manifest_sha256, r.manifest_path, r.lease_token,
+    r.platform_service_id, r.platform_deployment_id, r.stop_requested_at, r.created_at
+), tried as (
+  select c.id, t.*
+  from claimed as c
+  cross join lateral (
+    select
+      count(*) filter (where a.outcome in ${COUNTED}) as counted,
+      count(*) filter (where a.outcome = 'abandoned' or a.outcome is null) as abandoned, -- or so now, by this very statement
+      count(*) filter (where a.outcome = 'deferred' and a.others_since = 0) as deferrals
+    from (
+      select o.outcome, count(*) filter (where o.outcome <> 'deferred') over (order by o.id desc) as others_since
+      from osp_metadata.deployment_attempts as o
+      where o.deployment_id = c.id
+    ) as a
+  ) as t
 ), begun as (
   insert into osp_metadata.deployment_attempts (deployment_id, service_schema, revision, attempt, deployer)
-  select c.id, c.service_schema, c.revision, 1 + (
-    select count(*) from osp_metadata.deployment_attempts as a where a.deployment_id = c.id and a.outcome in ${COUNTED}
-  ), $1
+  select c.id, c.service_schema, c.revision, 1 + t.counted, $1
   from claimed as c
+  inner join tried as t on t.id = c.id
   returning id, deployment_id, attempt
 )
 select
   c.id, c.service_schema, c.revision, c.source, c.manifest, c.manifest_sha256, c.manifest_path, c.lease_token,
   coalesce(c.platform_service_id, (
-    select o.platform_service_id from osp_metadata.worker_registry as o
-    where o.service_schema = c.service_schema and o.platform = $4 and o.platform_service_id is not null and o.revision < c.revision
+    -- Of the last hundred revisions alone: one that is edited all day leaves thousands that nobody has deployed. A platform
+    -- finds its service by our marker as well.
+    select o.platform_service_id
+    from (
+      select n.revision, n.platform, n.platform_service_id from osp_metadata.worker_registry as n
+      where n.service_schema = c.service_schema and n.revision < c.revision
+      order by n.revision desc
+      limit 100
+    ) as o
+    where o.platform = $4 and o.platform_service_id is not null
     order by o.revision desc
     limit 1
   )) as known_service_id,
   c.platform_deployment_id as known_deployment_id,
   c.manifest is not null and c.stop_requested_at is not null as is_superseded,
-  b.id::text as attempt_id, b.attempt,
-  (
-    select count(*)::integer from osp_metadata.deployment_attempts as a
-    where a.deployment_id = c.id and a.outcome = 'deferred' and a.id > coalesce((
-      select max(other.id) from osp_metadata.deployment_attempts as other
-      where other.deployment_id = c.id and other.outcome <> 'deferred'
-    ), 0)
-  ) as deferrals,
-  (
-    select count(*) from osp_metadata.deployment_attempts as a where a.deployment_id = c.id and a.outcome = 'abandoned'
-  )::integer + (select count(*) from abandoned as a where a.deployment_id = c.id)::integer as abandoned
+  b.id::text as attempt_id, b.attempt, t.deferrals::integer, t.abandoned::integer
 from claimed as c
 inner join begun as b on b.deployment_id = c.id
+inner join tried as t on t.id = c.id
 order by c.created_at, c.id`;
+
+const NEXT_EXPIRY = `
+select (extract(epoch from min(r.lease_expires_at) - clock_timestamp()) * 1000)::double precision as ms
+from osp_metadata.worker_registry as r
+where r.deployment_status = 'deploying'`;
 
 /*
  * The statements below find their row by its id or its token alone. Only rows that are being deployed have a token

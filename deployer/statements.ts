@@ -1,5 +1,10 @@
 import { createHash } from "node:crypto";
-import type { Pool, QueryResult } from "pg";
+import type { QueryConfig, QueryResult } from "pg";
+
+/** A pool, or a connection. */
+export interface Queryable {
+  query(statement: QueryConfig): Promise<QueryResult>;
+}
 
 /** Runs a statement; `timeoutMs` is how long its answer is waited for, if not as long as the pool's others. */
 export type RunStatement = (text: string, values: unknown[], timeoutMs?: number) => Promise<QueryResult>;
@@ -10,7 +15,7 @@ export type RunStatement = (text: string, values: unknown[], timeoutMs?: number)
  * A pooler that gives each transaction another session may not know a name there. Then nothing has run yet: the
  * statement is run without a name, and so are all from then on.
  */
-export function createStatements(pool: Pool): RunStatement {
+export function createStatements(pool: Queryable): RunStatement {
   const names = new Map<string, string>();
   let areNamed = true;
   return async (text, values, timeoutMs) => {

@@ -119,10 +119,11 @@ with candidates as (
       (
         r.deployment_status = 'pending'
         and (r.next_attempt_at is null or r.next_attempt_at <= clock_timestamp())
-        and not exists (
-          select from osp_metadata.worker_registry as o
+        -- Looked up for each row: "not exists" would have all that is being deployed read, and all that was lately.
+        and (
+          select true from osp_metadata.worker_registry as o
           where o.service_schema = r.service_schema and o.deployment_status = 'deploying'
-        )
+        ) is null
       )
       or (r.deployment_status = 'deploying' and r.lease_expires_at <= clock_timestamp())
     )

@@ -16,9 +16,11 @@ drop index if exists osp_metadata.worker_registry_claim_idx;
 create index if not exists worker_registry_lease_token_idx on osp_metadata.worker_registry (lease_token)
 where lease_token is not null;
 
--- What runs of a service, without a look at its older revisions: one that is edited all day has thousands.
-create index if not exists worker_registry_deployed_idx on osp_metadata.worker_registry (service_schema, revision)
-where deployment_status = 'deployed';
+-- By status alone this index was a trap of the same kind: to find what waits of one service the planner read all that waits, or
+-- did not, as its last sample of the table had it. With the service in it either way is short, and so is that to what runs of
+-- a service: its older revisions, of which one that is edited all day has thousands, are not read.
+drop index if exists osp_metadata.idx_worker_registry_status;
+create index idx_worker_registry_status on osp_metadata.worker_registry (deployment_status, service_schema);
 
 -- What people ask: the last days, and the last failures, however long ago those were.
 create index if not exists worker_registry_created_at_idx on osp_metadata.worker_registry (created_at);

@@ -5,6 +5,10 @@ import { openExplained, type Plan, type Reading, readingOf } from "./plans.ts";
 
 /** What one of these statements may read: 8 KiB blocks and rows, whatever number of rows there are and wait. */
 const bounds: Record<string, { blocks: number; rows: number }> = {
+  // Asked every few seconds, and mostly there is nothing.
+  "counts intents while none waits": { blocks: 100, rows: 5 },
+  "looks for a claim while none waits": { blocks: 100, rows: 5 },
+  "looks when the next lease runs out": { blocks: 100, rows: 5 },
   "claims ten rows": { blocks: 1500, rows: 120 },
   "renews ten leases": { blocks: 250, rows: 40 },
   "reports on ten attempts": { blocks: 700, rows: 80 },
@@ -52,18 +56,22 @@ async function workInDeployersDay(mode: string, isAnalyzed: boolean): Promise<Ma
     // A sample of its own each time: one plan or the other may look cheaper by chance, and none may be dear.
     const analyze = () => client.query(`analyze osp_metadata.worker_registry, osp_metadata.service_intents`);
     if (!isAnalyzed) await analyze();
-    await client.query(`set local session_replication_role = replica`);
-    await letWait(client, WAITING);
-    await client.query(`set local session_replication_role = origin`);
-    if (isAnalyzed) await analyze();
-
-    await client.query(`set local role osp_deployer`);
     const registry = createRegistry(client, {
       owner: "a",
       platform: "railway",
       leaseSeconds: 60,
       renewTimeoutMs: 60_000,
     });
+    await client.query(`set local role osp_deployer`);
+    await step("counts intents while none waits", () => registry.countWaitingIntents(5));
+    await step("looks for a claim while none waits", () => registry.claim(10));
+    await step("looks when the next lease runs out", () => registry.nextExpiryMs());
+
+    await client.query(`reset role; set local session_replication_role = replica`);
+    await letWait(client, WAITING);
+    await client.query(`set local session_replication_role = origin`);
+    if (isAnalyzed) await analyze();
+    await client.query(`set local role osp_deployer`);
     const deployed = { outcome: "deployed", workerVersion: "1", serviceId: "s", platformDeploymentId: "d" } as const;
     // A plan that is kept is made from the sixth time on.
     for (let time = 0; time < 6; time++) await registry.claim(1);

@@ -1,4 +1,4 @@
-// Generated from the migrations by scripts/generate-types.ts; do not edit.
+// Generated from the migrations by `npm run types`; do not edit.
 export type Json = string | number | boolean | null | { [key: string]: Json | undefined } | Json[];
 
 export type Database = {
@@ -59,6 +59,7 @@ export type Database = {
         Args: { "options": Json; "service_name": string; "service_schema": string; "workflows": Json };
         Returns: boolean;
       };
+      "quote_value": { Args: { "given": Json }; Returns: string };
       "redeploy": {
         Args: { "schema": string };
         Returns: {
@@ -67,6 +68,22 @@ export type Database = {
         }[];
       };
       "refuse_service": { Args: { "given": string; "path": string; "rule": string }; Returns: undefined };
+      "remove_orphan": {
+        Args: { "schema": string };
+        Returns: {
+          "deployment_id": string;
+          "revision": number;
+        }[];
+      };
+      "rollback": {
+        Args: { "schema": string; "to_revision": number };
+        Returns: {
+          "deployment_id": string;
+          "revision": number;
+        }[];
+      };
+      "unusable_numbers": { Args: Record<PropertyKey, never>; Returns: unknown };
+      "visible": { Args: { "told": string }; Returns: string };
     };
     Enums: {
       [_ in never]: never;
@@ -90,6 +107,7 @@ export type Database = {
           "id": number;
           "log_tail": string | null;
           "outcome": string | null;
+          "rejected_deployment_id": string | null;
           "revision": number;
           "service_schema": string;
           "started_at": string;
@@ -108,6 +126,7 @@ export type Database = {
           "id"?: never;
           "log_tail"?: string | null;
           "outcome"?: string | null;
+          "rejected_deployment_id"?: string | null;
           "revision": number;
           "service_schema": string;
           "started_at"?: string;
@@ -125,6 +144,7 @@ export type Database = {
           "id"?: never;
           "log_tail"?: string | null;
           "outcome"?: string | null;
+          "rejected_deployment_id"?: string | null;
           "revision"?: number;
           "service_schema"?: string;
           "started_at"?: string;
@@ -147,16 +167,50 @@ export type Database = {
           },
         ];
       };
+      "orphans": {
+        Row: {
+          "first_seen_at": string;
+          "last_seen_at": string;
+          "platform": string;
+          "platform_service_id": string;
+          "reason": string;
+          "service_schema": string;
+        };
+        ComputedFields: never;
+        Insert: {
+          "first_seen_at"?: string;
+          "last_seen_at"?: string;
+          "platform": string;
+          "platform_service_id": string;
+          "reason": string;
+          "service_schema": string;
+        };
+        Update: {
+          "first_seen_at"?: string;
+          "last_seen_at"?: string;
+          "platform"?: string;
+          "platform_service_id"?: string;
+          "reason"?: string;
+          "service_schema"?: string;
+        };
+        Relationships: [];
+      };
       "platforms": {
         Row: {
+          "concurrency_limit": number | null;
+          "health_checked_at": string | null;
           "instance": string;
           "name": string;
           "pause_reason": string | null;
           "paused_at": string | null;
           "paused_by": string | null;
           "probed_at": string | null;
+          "reconcile_note": string | null;
+          "reconciled_at": string | null;
+          "services_listed": number | null;
           "supervised_at": string | null;
           "supervisor": string | null;
+          "supervisor_lease_seconds": number | null;
           "throttled_until": string | null;
           "window_quota": number | null;
           "window_requests": number;
@@ -164,32 +218,100 @@ export type Database = {
         };
         ComputedFields: never;
         Insert: {
+          "concurrency_limit"?: number | null;
+          "health_checked_at"?: string | null;
           "instance"?: string;
           "name": string;
           "pause_reason"?: string | null;
           "paused_at"?: string | null;
           "paused_by"?: string | null;
           "probed_at"?: string | null;
+          "reconcile_note"?: string | null;
+          "reconciled_at"?: string | null;
+          "services_listed"?: number | null;
           "supervised_at"?: string | null;
           "supervisor"?: string | null;
+          "supervisor_lease_seconds"?: number | null;
           "throttled_until"?: string | null;
           "window_quota"?: number | null;
           "window_requests"?: number;
           "window_started_at"?: string | null;
         };
         Update: {
+          "concurrency_limit"?: number | null;
+          "health_checked_at"?: string | null;
           "instance"?: string;
           "name"?: string;
           "pause_reason"?: string | null;
           "paused_at"?: string | null;
           "paused_by"?: string | null;
           "probed_at"?: string | null;
+          "reconcile_note"?: string | null;
+          "reconciled_at"?: string | null;
+          "services_listed"?: number | null;
           "supervised_at"?: string | null;
           "supervisor"?: string | null;
+          "supervisor_lease_seconds"?: number | null;
           "throttled_until"?: string | null;
           "window_quota"?: number | null;
           "window_requests"?: number;
           "window_started_at"?: string | null;
+        };
+        Relationships: [];
+      };
+      "pruned_objects": {
+        Row: {
+          "last_error": string | null;
+          "last_error_at": string | null;
+          "lease_expires_at": string | null;
+          "lease_token": string | null;
+          "path": string;
+          "revision": number | null;
+          "service_schema": string;
+          "waits_since": string;
+        };
+        ComputedFields: never;
+        Insert: {
+          "last_error"?: string | null;
+          "last_error_at"?: string | null;
+          "lease_expires_at"?: string | null;
+          "lease_token"?: string | null;
+          "path": string;
+          "revision"?: number | null;
+          "service_schema": string;
+          "waits_since"?: string;
+        };
+        Update: {
+          "last_error"?: string | null;
+          "last_error_at"?: string | null;
+          "lease_expires_at"?: string | null;
+          "lease_token"?: string | null;
+          "path"?: string;
+          "revision"?: number | null;
+          "service_schema"?: string;
+          "waits_since"?: string;
+        };
+        Relationships: [];
+      };
+      "retention": {
+        Row: {
+          "is_only_row": boolean;
+          "keep_days": number | null;
+          "keep_revisions": number;
+          "pruned_through": string;
+        };
+        ComputedFields: never;
+        Insert: {
+          "is_only_row"?: boolean;
+          "keep_days"?: number | null;
+          "keep_revisions"?: number;
+          "pruned_through"?: string;
+        };
+        Update: {
+          "is_only_row"?: boolean;
+          "keep_days"?: number | null;
+          "keep_revisions"?: number;
+          "pruned_through"?: string;
         };
         Relationships: [];
       };
@@ -205,6 +327,7 @@ export type Database = {
           "requested_at": string;
           "requested_by": string;
           "revision": number;
+          "rolled_back_to": number | null;
           "service_schema": string;
           "source": string;
           "wanted": string;
@@ -221,6 +344,7 @@ export type Database = {
           "requested_at"?: string;
           "requested_by": string;
           "revision": number;
+          "rolled_back_to"?: number | null;
           "service_schema": string;
           "source": string;
           "wanted": string;
@@ -236,6 +360,7 @@ export type Database = {
           "requested_at"?: string;
           "requested_by"?: string;
           "revision"?: number;
+          "rolled_back_to"?: number | null;
           "service_schema"?: string;
           "source"?: string;
           "wanted"?: string;
@@ -262,9 +387,11 @@ export type Database = {
           "platform": string | null;
           "platform_deployment_id": string | null;
           "platform_service_id": string | null;
+          "requested_at": string | null;
           "requested_by": string | null;
           "retry_count": number | null;
           "revision": number;
+          "rolled_back_to": number | null;
           "service_id": string | null;
           "service_schema": string;
           "source": string;
@@ -295,9 +422,11 @@ export type Database = {
           "platform"?: string | null;
           "platform_deployment_id"?: string | null;
           "platform_service_id"?: string | null;
+          "requested_at"?: string | null;
           "requested_by"?: string | null;
           "retry_count"?: number | null;
           "revision": number;
+          "rolled_back_to"?: number | null;
           "service_id"?: string | null;
           "service_schema": string;
           "source": string;
@@ -327,9 +456,11 @@ export type Database = {
           "platform"?: string | null;
           "platform_deployment_id"?: string | null;
           "platform_service_id"?: string | null;
+          "requested_at"?: string | null;
           "requested_by"?: string | null;
           "retry_count"?: number | null;
           "revision"?: number;
+          "rolled_back_to"?: number | null;
           "service_id"?: string | null;
           "service_schema"?: string;
           "source"?: string;
@@ -348,15 +479,22 @@ export type Database = {
         Row: {
           "attempts": number | null;
           "created_at": string;
+          "deployed_at": string | null;
+          "deployers": (string)[] | null;
           "deploying_took": string | null;
           "deployment_id": string;
           "deployment_status": string;
+          "ended_at": string | null;
+          "enqueuing_took": string | null;
           "error_code": string | null;
           "error_message": string | null;
+          "requested_at": string | null;
           "requested_by": string | null;
           "revision": number;
+          "rolled_back_to": number | null;
           "service_schema": string;
           "source": string;
+          "started_at": string | null;
           "total_took": string | null;
           "waited": string | null;
         };
@@ -375,6 +513,7 @@ export type Database = {
           "requested_at": string | null;
           "requested_by": string | null;
           "retry_count": number | null;
+          "rolled_back_to": number | null;
           "running_revision": number | null;
           "service_name": string | null;
           "service_schema": string | null;
@@ -399,8 +538,10 @@ export type Database = {
           "lease_token": string;
           "manifest": Json;
           "manifest_sha256": string;
+          "requested_at": string;
           "requested_by": string;
           "revision": number;
+          "rolled_back_to": number;
           "service_schema": string;
           "source": string;
           "spec": Json;
@@ -408,7 +549,20 @@ export type Database = {
           "wanted": string;
         }[];
       };
+      "as_listed_services": {
+        Args: { "listed": Json };
+        Returns: {
+          "deployment_id": string;
+          "id": string;
+          "is_running": boolean;
+          "platform_deployment_id": string;
+          "service_schema": string;
+        }[];
+      };
+      "count_pruned_objects": { Args: Record<PropertyKey, never>; Returns: number };
       "count_waiting_intents": { Args: { "older_than_seconds"?: number }; Returns: number };
+      "cut_text": { Args: { "most_bytes": number; "whole": string }; Returns: string };
+      "end_silent_supervisor": { Args: { "platform_name": string }; Returns: boolean };
       "enqueue_deployments": {
         Args: { "deployments": Json };
         Returns: {
@@ -418,6 +572,7 @@ export type Database = {
           "service_schema": string;
         }[];
       };
+      "explain_rollback_refusal": { Args: { "schema_name": string; "to_revision": number }; Returns: string };
       "fail_exhausted_intents": { Args: Record<PropertyKey, never>; Returns: undefined };
       "find_differences": {
         Args: Record<PropertyKey, never>;
@@ -427,27 +582,142 @@ export type Database = {
           "wanted": string;
         }[];
       };
+      "find_left_services": {
+        Args: { "listed": Json; "listed_at": string };
+        Returns: {
+          "deployment_id": string;
+          "revision": number;
+          "service_schema": string;
+          "source": string;
+        }[];
+      };
+      "find_leftover_workers": {
+        Args: { "listed": Json };
+        Returns: {
+          "deployment_id": string;
+          "revision": number;
+          "service_schema": string;
+        }[];
+      };
+      "find_lost_services": {
+        Args: { "listed": Json; "listed_at": string; "platform_name": string };
+        Returns: {
+          "deployment_id": string;
+          "reason": string;
+          "revision": number;
+          "service_schema": string;
+        }[];
+      };
+      "find_orphans": {
+        Args: { "listed": Json; "platform_name": string };
+        Returns: {
+          "platform_service_id": string;
+          "reason": string;
+          "service_schema": string;
+        }[];
+      };
+      "find_prunable": {
+        Args: { "after_schema": string; "most": number; "services": number };
+        Returns: {
+          "deployment_id": string;
+          "service_schema": string;
+        }[];
+      };
+      "forget_pruned_objects": {
+        Args: { "lease_token": string; "paths": (string)[]; "reason"?: string };
+        Returns: number;
+      };
+      "free_slots": { Args: { "platform_name": string }; Returns: number };
       "hash_spec": { Args: { "options": Json; "service_name": string; "workflows": Json }; Returns: string };
+      "is_due_again": { Args: { "code": string; "every_seconds": number; "schema_name": string }; Returns: boolean };
+      "is_known_service": { Args: { "schema_name": string }; Returns: boolean };
+      "is_under_way": { Args: { "schema_name": string }; Returns: boolean };
+      "list_rollback_targets": { Args: { "most"?: number; "schema_name": string }; Returns: string };
       "lock_services": { Args: Record<PropertyKey, never>; Returns: undefined };
+      "lost_services_allowed": {
+        Args: { "listed": Json; "listed_at": string; "most": number; "platform_name": string };
+        Returns: number;
+      };
+      "manifest_object": {
+        Args: { "manifest_sha256": string; "revision": number; "schema_name": string };
+        Returns: string;
+      };
+      "prune": { Args: { "batch_size"?: number }; Returns: number };
       "reconcile": { Args: Record<PropertyKey, never>; Returns: number };
+      "reconcile_platform": {
+        Args: {
+          "every_seconds": number;
+          "listed": Json;
+          "listed_at": string;
+          "most"?: number;
+          "platform_name": string;
+        };
+        Returns: {
+          "deployment_id": string;
+          "finding": string;
+          "platform_service_id": string;
+          "reason": string;
+          "revision": number;
+          "service_schema": string;
+        }[];
+      };
+      "record_health": {
+        Args: { "platform_name": string; "seen": Json };
+        Returns: {
+          "revision": number;
+          "seen_at": string;
+          "service_schema": string;
+        }[];
+      };
       "record_intents": {
         Args: { "schemas": (string)[]; "sources": (string)[]; "wants": (string)[] };
         Returns: undefined;
+      };
+      "record_supervisor": {
+        Args: { "deployer": string; "lease_seconds": number; "platform_name": string };
+        Returns: undefined;
+      };
+      "redeploy_lost": {
+        Args: { "every_seconds": number; "listed": Json; "listed_at": string; "most": number; "platform_name": string };
+        Returns: {
+          "reason": string;
+          "revision": number;
+          "service_schema": string;
+        }[];
       };
       "release_intents": {
         Args: { "counts_as_try"?: boolean; "lease_token": string; "reason"?: string; "schemas": (string)[] };
         Returns: number;
       };
+      "report_orphans": {
+        Args: { "listed": Json; "platform_name": string };
+        Returns: {
+          "platform_service_id": string;
+          "reason": string;
+          "service_schema": string;
+        }[];
+      };
       "requesting_role": { Args: Record<PropertyKey, never>; Returns: string };
       "ring": { Args: Record<PropertyKey, never>; Returns: undefined };
+      "stop_left": {
+        Args: { "every_seconds": number; "listed": Json; "listed_at": string; "most": number; "platform_name": string };
+        Returns: {
+          "reason": string;
+          "revision": number;
+          "service_schema": string;
+        }[];
+      };
       "supersede": { Args: { "by_revision": number; "schema_name": string; "wanted": string }; Returns: undefined };
+      "take_health_turn": { Args: { "every_seconds": number; "platform_name": string }; Returns: boolean };
       "take_intents": {
         Args: { "batch_size"?: number; "lease_seconds"?: number };
         Returns: {
           "deployment_id": string;
           "lease_token": string;
+          "requested_at": string;
           "requested_by": string;
           "revision": number;
+          "rolled_back_to": number;
           "service_schema": string;
           "source": string;
           "spec": Json;
@@ -455,6 +725,15 @@ export type Database = {
           "wanted": string;
         }[];
       };
+      "take_pruned_objects": {
+        Args: { "batch_size"?: number; "lease_seconds"?: number };
+        Returns: {
+          "lease_token": string;
+          "path": string;
+        }[];
+      };
+      "take_reconcile_turn": { Args: { "every_seconds": number; "platform_name": string }; Returns: string };
+      "unlocked_intents": { Args: { "schemas": (string)[] }; Returns: (string)[] };
     };
     Enums: {
       [_ in never]: never;

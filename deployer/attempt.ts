@@ -1,12 +1,21 @@
 import type { Logger } from "pino";
-import { canonicalJson, sha256Hex } from "../supabase/functions/_shared/canonical-json.ts";
-import { type Manifest, parseManifest } from "../supabase/functions/_shared/manifest.ts";
+import type { Manifest } from "../supabase/functions/_shared/manifest.ts";
 import { formatError } from "../supabase/functions/_shared/problems.ts";
+import { type Claim, wantsStop } from "./claim.ts";
 import { type AbortCause, failureOf, type RetryRules, settleFailure, type Settlement } from "./outcome.ts";
-import { type KnownIds, type Platform, PlatformError, type PlatformService } from "./platforms/platform.ts";
+import {
+  type Idle,
+  type Lease,
+  type Platform,
+  PlatformError,
+  type PlatformIds,
+  type StopRequest,
+} from "./platforms/platform.ts";
 import type { Readiness } from "./readiness/readiness.ts";
-import { type Claim, type Registry, wantsStop } from "./registry.ts";
+import type { Registry } from "./registry.ts";
+import type { Scratch } from "./scratch.ts";
 import { stageUpload } from "./staging.ts";
+import { verifyManifest } from "./verify-manifest.ts";
 
 export interface AttemptDeps {
   registry: Registry;
@@ -15,6 +24,9 @@ export interface AttemptDeps {
   /** Makes the directory that a platform uploads; left out: on disk. */
   stage?: typeof stageUpload;
   rules: RetryRules;
+  scratch: Scratch;
+  /** What only waits is said to wait by it. */
+  idle: Idle;
   log: Logger;
 }
 
@@ -56,6 +68,7 @@ export async function attempt(claim: Claim, deps: AttemptDeps, signal: AbortSign
 }
 
 async function tryIt(claim: Claim, deps: AttemptDeps, signal: AbortSignal): Promise<Settlement> {
+  signal.throwIfAborted();
   if (claim.is_superseded) return { outcome: "superseded" };
   // A stop is tried for as long as it takes: what was deleted must not go on running.
   if (claim.abandoned > MOST_ABANDONED && !wantsStop(claim)) {
@@ -70,20 +83,24 @@ async function tryIt(claim: Claim, deps: AttemptDeps, signal: AbortSignal): Prom
 
 async function stop(claim: Claim, deps: AttemptDeps, signal: AbortSignal): Promise<Settlement> {
   const { platform } = deps;
-  const service: PlatformService = {
+  const request: StopRequest = {
     serviceSchema: claim.service_schema,
     id: claim.known_service_id ?? claim.service_schema,
+    lease: leaseOf(claim, deps),
+    idle: deps.idle,
   };
   const isDeleted = claim.source === "delete";
   await record(claim, deps, "stopping", `${isDeleted ? "removing" : "stopping"} its worker on ${platform.name}`);
-  await (isDeleted ? platform.remove(service, signal) : platform.stop(service, signal));
+  signal.throwIfAborted();
+  await (isDeleted ? platform.remove(request, signal) : platform.stop(request, signal));
   return { outcome: "stopped" };
 }
 
 async function deploy(claim: Claim, deps: AttemptDeps, signal: AbortSignal): Promise<Settlement> {
-  const { registry, platform, stage = stageUpload } = deps;
+  const { registry, platform, readiness, scratch, idle, stage = stageUpload } = deps;
   const manifest = await verifyManifest(claim);
-  const upload = await stage(claim.manifest_path, manifest);
+  const upload = await stage(claim.manifest_path, manifest, scratch);
+  let told: Promise<unknown> = Promise.resolve();
   try {
     await record(claim, deps, "deploying", `attempt ${claim.attempt}: deploying on ${platform.name}`);
     let workerVersion: string | undefined;
@@ -92,18 +109,26 @@ async function deploy(claim: Claim, deps: AttemptDeps, signal: AbortSignal): Pro
       revision: claim.revision,
       deploymentId: claim.id,
       manifest,
-      directory: upload.directory,
+      directory: upload.path,
       known: {
         serviceId: claim.known_service_id ?? undefined,
         deploymentId: claim.known_deployment_id ?? undefined,
+        rejectedDeploymentIds: claim.rejected_deployment_ids,
+        mayBeDouble: !claim.has_served || claim.source === "reconcile",
       },
-      remember: (ids: Partial<KnownIds>) => remember(claim, ids, deps),
+      lease: leaseOf(claim, deps),
+      idle,
+      remember: (ids: PlatformIds) => remember(claim, ids, deps),
+      untilTemporalAnswers: (asking: AbortSignal) => untilTemporalAnswers(readiness, asking),
       async untilServing(serving: AbortSignal) {
         workerVersion = await untilServing(claim, manifest, deps, serving);
       },
     };
     // A line for people: that it gets lost is no reason to end the deployment.
-    const report = (line: string) => void registry.report(claim, "deploying", line).catch(() => {});
+    const report = (line: string) => {
+      told = registry.report(claim, "deploying", line).catch(() => {});
+    };
+    signal.throwIfAborted();
     const deployed = await platform.deploy(request, report, signal);
     return {
       outcome: "deployed",
@@ -113,7 +138,15 @@ async function deploy(claim: Claim, deps: AttemptDeps, signal: AbortSignal): Pro
     };
   } finally {
     await upload.remove();
+    // Lines wait for each other: the settlement must not overtake the last, which would then be nobody's.
+    await told;
   }
+}
+
+/** @throws {PlatformError} unavailable */
+async function untilTemporalAnswers(readiness: Readiness, signal: AbortSignal): Promise<void> {
+  const reason = await readiness.whatIsAway(signal);
+  if (reason !== undefined) throw new PlatformError("unavailable", "temporal_unreachable", reason);
 }
 
 /** The version of the worker that Temporal shows. @throws {PlatformError} when there is none in time */
@@ -152,8 +185,15 @@ function databaseError(error: unknown): PlatformError {
   return new PlatformError("unavailable", "database_unreachable", message, {}, { cause: error });
 }
 
+function leaseOf(claim: Claim, deps: AttemptDeps): Lease {
+  return {
+    confirm: () => remember(claim, {}, deps),
+    isOpen: () => deps.registry.isOpen(claim),
+  };
+}
+
 /** @throws {PlatformError} when the lease is lost: then the settlement writes nothing, whatever it says */
-async function remember(claim: Claim, ids: Partial<KnownIds>, { registry }: AttemptDeps): Promise<void> {
+async function remember(claim: Claim, ids: PlatformIds, { registry }: AttemptDeps): Promise<void> {
   const isHeld = await registry.remember(claim, ids).catch((error: unknown) => {
     throw databaseError(error);
   });
@@ -162,23 +202,6 @@ async function remember(claim: Claim, ids: Partial<KnownIds>, { registry }: Atte
 
 function leaseLost(): PlatformError {
   return new PlatformError("transient", "lease_lost", "Another deployer has this deployment by now");
-}
-
-/** What is deployed is what was enqueued, to the byte. @throws {PlatformError} permanent */
-async function verifyManifest(claim: Claim): Promise<Manifest> {
-  const sha256 = await sha256Hex(canonicalJson(claim.manifest));
-  if (sha256 !== claim.manifest_sha256) {
-    throw new PlatformError(
-      "permanent",
-      "manifest_mismatch",
-      `The manifest in the registry has SHA-256 ${sha256}, its row says ${claim.manifest_sha256}: it was changed by hand. Make a new one: select osp.redeploy('${claim.service_schema}')`,
-    );
-  }
-  try {
-    return parseManifest(`of deployment ${claim.id}`, claim.manifest);
-  } catch (error) {
-    throw new PlatformError("permanent", "manifest_invalid", formatError(error), {}, { cause: error });
-  }
 }
 
 /** Undefined: the lease is lost, so whoever has it now settles. */

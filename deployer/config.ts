@@ -1,7 +1,8 @@
 import { hostname } from "node:os";
 import { resolve } from "node:path";
 import { z } from "zod";
-import { formatProblems, problemsOf } from "../supabase/functions/_shared/problems.ts";
+import { formatProblems, type Problem, problemsOf } from "../supabase/functions/_shared/problems.ts";
+import { StartError } from "./start-error.ts";
 
 const seconds = (least: number) => z.coerce.number("must be a number of seconds").min(least);
 
@@ -11,7 +12,7 @@ const wholeSeconds = (least: number) => z.coerce.number("must be a number of sec
 const variablesSchema = z.string().transform((text, context) => {
   try {
     const variables = z.record(z.string().regex(/^[A-Za-z_][A-Za-z0-9_]*$/), z.string()).parse(JSON.parse(text));
-    const ours = Object.keys(variables).filter((name) => /^(OSP_.*|PORT|MANIFEST_PATH)$/.test(name));
+    const ours = Object.keys(variables).filter((name) => /^(OSP_.*|RAILWAY_.*|PORT|MANIFEST_PATH)$/.test(name));
     if (ours.length > 0) context.addIssue(`must not hold ${ours.join(", ")}: the deployer sets them`);
     return variables;
   } catch {
@@ -21,21 +22,33 @@ const variablesSchema = z.string().transform((text, context) => {
   }
 });
 
+function hasCredentials(url: string): boolean {
+  const parsed = URL.parse(url);
+  return parsed !== null && (parsed.username !== "" || parsed.password !== "");
+}
+
 const stateDirectory = z.string().default(".osp").transform((path) => resolve(path));
-const drainSeconds = seconds(0).default(30);
+/** Workers and Railway take whole seconds alone. */
+const drainSeconds = wholeSeconds(0).default(30);
 
 const environmentSchema = z.object({
   /** Postgres, as a role that is a member of osp_deployer. */
   DATABASE_URL: z.string("is not set: the Postgres URL of a role that is a member of osp_deployer").regex(
     /^postgres(ql)?:\/\//,
     "must begin with postgresql://",
+  ).refine(
+    (url) => URL.canParse(url),
+    "is no URL: a character such as / # ? @ : in the password must be percent-encoded",
   ),
   OSP_PLATFORM: z.enum(["local", "railway"], "must be local or railway"),
   /** `temporal`: deployed means that Temporal shows the worker polling. `platform`: it means that the platform says so. */
   OSP_READINESS: z.enum(["temporal", "platform"]).default("temporal"),
   OSP_STATE_DIR: stateDirectory,
   /** Where the Edge Functions are, such as https://<ref>.supabase.co/functions/v1; unset: nothing is rung from here. */
-  FUNCTIONS_URL: z.url("must be a URL").optional(),
+  FUNCTIONS_URL: z.url({ protocol: /^https?$/, error: "must be an http or https URL" })
+    // It is told in errors, and fetch takes none with a password.
+    .refine((url) => !hasCredentials(url), "must be a URL without user and password: OSP_WEBHOOK_SECRET is the secret")
+    .optional(),
   OSP_WEBHOOK_SECRET: z.string().min(16, "must have at least 16 characters").optional(),
   OSP_CONCURRENCY: z.coerce.number().int().min(1).max(100).default(4),
   OSP_POLL_SECONDS: seconds(0.05).default(2),
@@ -51,6 +64,10 @@ const environmentSchema = z.object({
   OSP_DRAIN_SECONDS: drainSeconds,
   OSP_SWEEP_SECONDS: seconds(0.1).default(5),
   OSP_RECONCILE_SECONDS: seconds(0.1).default(60),
+  /** How often what the platform lists is compared with the registry; unset: 600 on railway, where it costs requests, 10 on local. */
+  OSP_PLATFORM_RECONCILE_SECONDS: seconds(0.1).optional(),
+  /** How often Temporal is asked which workers live. */
+  OSP_HEALTH_SECONDS: seconds(0.1).default(60),
   OSP_SHUTDOWN_SECONDS: seconds(0).default(20),
   /** The native Railway CLI; unset: `railway` on PATH. */
   RAILWAY_CLI_PATH: z.string().optional(),
@@ -62,13 +79,14 @@ const environmentSchema = z.object({
   OSP_RAILWAY_ALLOW_ENVIRONMENTS: z.enum(["true", "false"], "must be true or false").default("false")
     .transform((value) => value === "true"),
   OSP_RAILWAY_REQUESTS_PER_HOUR: z.coerce.number().int().min(10).default(1000),
+  OSP_RAILWAY_REQUESTS_PER_SECOND: z.coerce.number("must be a number").min(0.1).default(10),
   OSP_RAILWAY_DEPLOY_TIMEOUT_SECONDS: seconds(1).default(1200),
   OSP_RAILWAY_POLL_SECONDS: seconds(0.05).default(20),
   OSP_RAILWAY_POLL_CAP_SECONDS: seconds(0.05).default(30),
   OSP_RAILWAY_SETTLE_SECONDS: seconds(0).default(15),
   OSP_RAILWAY_HEALTHCHECK_SECONDS: wholeSeconds(1).default(300),
   OSP_RAILWAY_OVERLAP_SECONDS: wholeSeconds(0).default(10),
-  OSP_RAILWAY_REPLICAS: z.coerce.number().int().min(1).max(50).default(1),
+  OSP_RAILWAY_REPLICAS: z.coerce.number().int().min(1).max(50).optional(),
   OSP_RAILWAY_RESTART_POLICY: z.enum(["ON_FAILURE", "ALWAYS"], "must be ON_FAILURE or ALWAYS").default("ON_FAILURE"),
   OSP_RAILWAY_RESTART_RETRIES: z.coerce.number().int().min(0).max(1000).default(10),
   OSP_RAILWAY_CALL_TIMEOUT_SECONDS: seconds(1).default(300),
@@ -99,6 +117,17 @@ export interface RailwayConfig {
   variables: Record<string, string>;
 }
 
+/** What `npm run railway:doctor` needs: no database. */
+const doctorSchema = z.object({
+  RAILWAY_CLI_PATH: environmentSchema.shape.RAILWAY_CLI_PATH,
+  RAILWAY_API_TOKEN: environmentSchema.shape.RAILWAY_API_TOKEN,
+  OSP_RAILWAY_PROJECT: environmentSchema.shape.OSP_RAILWAY_PROJECT,
+  OSP_RAILWAY_ENVIRONMENT: environmentSchema.shape.OSP_RAILWAY_ENVIRONMENT,
+  OSP_RAILWAY_ALLOW_ENVIRONMENTS: environmentSchema.shape.OSP_RAILWAY_ALLOW_ENVIRONMENTS,
+  OSP_RAILWAY_CALL_TIMEOUT_SECONDS: environmentSchema.shape.OSP_RAILWAY_CALL_TIMEOUT_SECONDS,
+});
+export type DoctorConfig = z.infer<typeof doctorSchema> & { railway: RailwayConfig };
+
 export type DeployerConfig = z.infer<typeof environmentSchema> & {
   /** Who we are in leases, attempts and logs: host and process. */
   owner: string;
@@ -111,7 +140,7 @@ export type DeployerConfig = z.infer<typeof environmentSchema> & {
 /**
  * The deployer's settings; blank means not set.
  *
- * @throws {Error} naming every bad variable at once
+ * @throws {StartError} naming every bad variable at once
  */
 export function parseConfig(environment: NodeJS.ProcessEnv): DeployerConfig {
   const environmentGiven = given(environment);
@@ -123,49 +152,72 @@ export function parseConfig(environment: NodeJS.ProcessEnv): DeployerConfig {
     ...settings,
     owner: `${hostname()}:${process.pid}`,
     temporal: Object.fromEntries(temporal),
-    railway: railwayOf(settings, environmentGiven),
+    railway: settings.OSP_PLATFORM === "railway" ? deployingRailwayOf(settings, environmentGiven) : undefined,
   };
 }
 
-/** @throws {Error} naming every bad variable at once */
+/** @throws {StartError} naming every bad variable at once */
 export function parseStoppingConfig(environment: NodeJS.ProcessEnv): z.infer<typeof stoppingSchema> {
   return parse(stoppingSchema, environment);
+}
+
+/** @throws {StartError} naming every bad variable at once */
+export function parseDoctorConfig(environment: NodeJS.ProcessEnv): DoctorConfig {
+  const settings = parse(doctorSchema, environment, "the doctor of Railway");
+  return { ...settings, railway: railwayOf(settings, given(environment)) };
 }
 
 function given(environment: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
   return Object.fromEntries(Object.entries(environment).filter(([, value]) => value?.trim()));
 }
 
-function parse<Schema extends z.ZodType>(schema: Schema, environment: NodeJS.ProcessEnv): z.infer<Schema> {
+function parse<Schema extends z.ZodType>(
+  schema: Schema,
+  environment: NodeJS.ProcessEnv,
+  program = "the deployer",
+): z.infer<Schema> {
   const parsed = schema.safeParse(given(environment));
   if (parsed.success) return parsed.data;
   // Without the values: an URL holds a password.
-  throw new Error(`Cannot start the deployer: ${formatProblems(problemsOf(parsed.error, undefined))}`);
+  throw new StartError(`Cannot start ${program}: ${formatProblems(problemsOf(parsed.error, undefined))}`);
 }
 
+/** @throws {StartError} naming every bad variable at once */
 function railwayOf(
-  settings: z.infer<typeof environmentSchema>,
+  settings: Partial<z.infer<typeof environmentSchema>>,
   variables: NodeJS.ProcessEnv,
-): RailwayConfig | undefined {
-  if (settings.OSP_PLATFORM !== "railway") return undefined;
+  more: Problem[] = [],
+): RailwayConfig {
   const parsed = railwaySchema.safeParse(settings);
-  const problems = parsed.success ? [] : problemsOf(parsed.error, undefined);
+  const problems = [...(parsed.success ? [] : problemsOf(parsed.error, undefined)), ...more];
   if (settings.RAILWAY_API_TOKEN === undefined && variables["RAILWAY_TOKEN"] !== undefined) {
     problems.push({ path: "RAILWAY_TOKEN", message: "is not used: a project token cannot make services" });
   }
-  for (
-    const name of Object.keys(variables).filter((key) =>
-      key.startsWith("TEMPORAL_") && /_PATH$|_CONFIG_FILE$/.test(key)
-    )
-  ) {
-    const mend = name.endsWith("_PATH")
-      ? `; give its text by ${name.replace(/_PATH$/, "_DATA")}`
-      : "; give its settings one by one";
-    problems.push({ path: name, message: `names a file of this machine, which no worker on Railway has${mend}` });
-  }
   if (!parsed.success || problems.length > 0) {
-    throw new Error(`Cannot start the deployer on Railway: ${formatProblems(problems)}`);
+    throw new StartError(`Cannot use Railway: ${formatProblems(problems)}`);
   }
   const { RAILWAY_API_TOKEN: token, OSP_RAILWAY_PROJECT: project, OSP_RAILWAY_ENVIRONMENT: environment } = parsed.data;
   return { token, project, environment, variables: settings.OSP_RAILWAY_VARIABLES ?? {} };
+}
+
+/** Workers on Railway have Temporal's variables from here, and nothing else of this machine. */
+function deployingRailwayOf(
+  settings: z.infer<typeof environmentSchema>,
+  variables: NodeJS.ProcessEnv,
+): RailwayConfig {
+  const problems = Object.keys(variables).filter((name) => /^TEMPORAL_.*(_PATH|_CONFIG_FILE)$/.test(name)).map(
+    (name) => {
+      const mend = name.endsWith("_PATH")
+        ? `; give its text by ${name.replace(/_PATH$/, "_DATA")}`
+        : "; give its settings one by one";
+      return { path: name, message: `names a file of this machine, which no worker on Railway has${mend}` };
+    },
+  );
+  if (variables["TEMPORAL_ADDRESS"] === undefined) {
+    problems.push({
+      path: "TEMPORAL_ADDRESS",
+      message: "is not set: workers on Railway would look for Temporal in themselves",
+    });
+  }
+  return railwayOf(settings, variables, problems);
 }

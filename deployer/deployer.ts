@@ -1,7 +1,6 @@
-import type { Logger } from "pino";
 import { setTimeout as pause } from "node:timers/promises";
-import { formatError } from "../supabase/functions/_shared/problems.ts";
 import { attempt, type AttemptDeps } from "./attempt.ts";
+import { createComplaint } from "./complaint.ts";
 import type { Doorbell } from "./doorbell.ts";
 import { createHands, type Hands } from "./hands.ts";
 import type { Supervision } from "./supervision.ts";
@@ -17,12 +16,14 @@ export interface DeployerSettings {
   shutdownSeconds: number;
 }
 
-export interface DeployerDeps extends AttemptDeps {
+export interface DeployerDeps extends Omit<AttemptDeps, "idle"> {
   wake: Wake;
   /** Undefined: nothing to ring from here. */
   doorbell: Doorbell | undefined;
   /** Undefined on platforms that any number of deployers may work on at once. */
-  supervision: Supervision | undefined;
+  supervision: Pick<Supervision, "isHeld"> | undefined;
+  /** Whether the platform takes anything now. */
+  isPlatformOpen: () => boolean;
   settings: DeployerSettings;
 }
 
@@ -35,7 +36,8 @@ const LOSS_TICK_MS = 100;
 
 /** Claims and deploys until `signal` aborts; what is in hand is then settled, or handed back after the grace. */
 export async function runDeployer(deps: DeployerDeps, signal: AbortSignal): Promise<void> {
-  const hands = createHands(deps.settings.leaseSeconds);
+  const { concurrency, leaseSeconds } = deps.settings;
+  const hands = createHands({ concurrency, leaseSeconds, onFree: deps.wake.wake });
   const background = new AbortController();
   const beside = [
     renewLeases(hands, deps, background.signal),
@@ -55,16 +57,17 @@ export async function runDeployer(deps: DeployerDeps, signal: AbortSignal): Prom
 }
 
 async function claimAndDeploy(hands: Hands, deps: DeployerDeps, signal: AbortSignal): Promise<void> {
-  const { registry, wake, supervision, settings, log } = deps;
+  const { registry, wake, supervision, isPlatformOpen, settings, log } = deps;
   const complaint = createComplaint(log, "registry");
   while (!signal.aborted) {
-    const free = supervision === undefined || supervision.isHeld() ? settings.concurrency - hands.size : 0;
+    const free = isPlatformOpen() && (supervision === undefined || supervision.isHeld()) ? hands.free() : 0;
     const claimedAt = performance.now();
-    const claims = free > 0 ? await complaint.about(registry.claim(free), []) : [];
+    const claims = free > 0 ? await complaint.about(registry.claim(free, !hands.hasSuspect), []) : [];
     for (const claim of claims) {
-      const ended = hands.take(claim, claimedAt, (abort) => attempt(claim, deps, abort));
-      void ended.then(wake.wake);
+      void hands.take(claim, claimedAt, (abort, idle) => attempt(claim, { ...deps, idle }, abort));
     }
+    // Lost while the claim was asked for, perhaps by a pause of this process.
+    if (supervision?.isHeld() === false) hands.abortAll("supervision_lost");
     // A full hand of claims: there may be more at once.
     if (claims.length < free) await wake.wait(await untilNextLook(deps), signal);
     else if (free === 0) {
@@ -91,6 +94,7 @@ async function renewLeases(
   while (!signal.aborted) {
     await pause(settings.renewSeconds * 1000, undefined, { signal }).catch(() => {});
     const tokens = hands.tokens();
+    if (tokens.length === 0) continue;
     const askedAt = performance.now();
     const renewals = await complaint.about(registry.renew(tokens), undefined);
     if (renewals !== undefined) hands.renewed(tokens, renewals, askedAt);
@@ -106,9 +110,10 @@ async function endWhatIsLost(hands: Hands, { supervision }: DeployerDeps, signal
   }
 }
 
-/** What no trigger saw is requested, and what waits too long is rung for. */
+/** What no trigger saw is requested, what nobody keeps is removed, and what waits too long is rung for. */
 async function sweep({ registry, doorbell, settings, log }: DeployerDeps, signal: AbortSignal): Promise<void> {
   const complaint = createComplaint(log, "sweep");
+  const pruning = createComplaint(log, "pruning");
   let reconciledAt = -Infinity;
   while (!signal.aborted) {
     const isDue = performance.now() - reconciledAt >= settings.reconcileSeconds * 1000;
@@ -117,29 +122,10 @@ async function sweep({ registry, doorbell, settings, log }: DeployerDeps, signal
         ? await registry.reconcile()
         : await registry.countWaitingIntents(Math.ceil(settings.sweepSeconds));
       if (isDue) reconciledAt = performance.now();
-      if (waiting > 0 && doorbell !== undefined) await doorbell.ring(signal);
+      const pruned = isDue ? await pruning.about(registry.prune(), 0) : 0;
+      if (waiting + pruned > 0 && doorbell !== undefined) await doorbell.ring(signal);
     };
     await complaint.about(look(), undefined);
     await pause(settings.sweepSeconds * 1000, undefined, { signal }).catch(() => {});
   }
-}
-
-/** Logs that something fails once, and once that it works again, however often it is tried in between. */
-function createComplaint(log: Logger, what: string) {
-  let failing: string | undefined;
-  return {
-    async about<Result, Fallback>(work: Promise<Result>, fallback: Fallback): Promise<Result | Fallback> {
-      try {
-        const result = await work;
-        if (failing !== undefined) log.info({ event: `${what}.recovered` });
-        failing = undefined;
-        return result;
-      } catch (error) {
-        const reason = formatError(error);
-        if (reason !== failing) log.warn({ event: `${what}.failing`, error: reason });
-        failing = reason;
-        return fallback;
-      }
-    },
-  };
 }

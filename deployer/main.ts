@@ -1,23 +1,24 @@
 import { setTimeout as pause } from "node:timers/promises";
 import { type Logger, pino } from "pino";
 import { formatError } from "../supabase/functions/_shared/problems.ts";
+import { type BesideDeps, startBeside } from "./beside.ts";
 import { type DeployerConfig, parseConfig, parseStoppingConfig } from "./config.ts";
 import { runDeployer } from "./deployer.ts";
 import { createDoorbell } from "./doorbell.ts";
 import { openPool } from "./open-pool.ts";
-import { type ChosenPlatform, createPlatform } from "./platforms/create-platform.ts";
-import type { LocalPlatform } from "./platforms/local/local-platform.ts";
+import { createPlatform } from "./platforms/create-platform.ts";
 import { stopAllWorkers } from "./platforms/local/stop-all.ts";
 import { workersDirectory } from "./platforms/local/worker-record.ts";
 import { graceMs } from "./platforms/local/workers.ts";
 import { CliNotFoundError } from "./platforms/railway/cli-binary.ts";
 import { PreflightError } from "./platforms/railway/preflight.ts";
 import { platformReadiness } from "./readiness/readiness.ts";
+import { openTemporal } from "./readiness/temporal-service.ts";
 import { createTemporalReadiness } from "./readiness/temporal-readiness.ts";
 import { createRegistry, type Registry } from "./registry.ts";
-import { supervise, SupervisionRefusedError } from "./supervision.ts";
-import { removeLeftUploads } from "./staging.ts";
-import { createWake, listen, type Wake } from "./wake.ts";
+import { StartError } from "./start-error.ts";
+import { createScratch, removeLeftScratch, type Scratch } from "./scratch.ts";
+import { createWake } from "./wake.ts";
 
 /** sysexits.h: the configuration is wrong, restarting does not help. */
 const EX_CONFIG = 78;
@@ -37,92 +38,59 @@ async function main(arguments_: string[]): Promise<number> {
     leaseSeconds: config.OSP_LEASE_SECONDS,
     // One that does not come back must leave time for another.
     renewTimeoutMs: (config.OSP_LEASE_SECONDS - config.OSP_RENEW_SECONDS) * 500,
+    onUnreadable: ({ service_schema, problem }, outcome) =>
+      log.error({ event: "claim.unreadable", service_schema, problem, outcome }),
   });
   const stop = untilToldToStop(log);
+  const temporal = config.OSP_READINESS === "temporal" ? openTemporal(config.temporal) : undefined;
+  const scratch = createScratch();
   try {
     const instance = await instanceOf(registry, log, stop);
-    const chosen = createPlatform(config, instance, pool, process.env, log);
-    await run(config, registry, chosen, log, stop);
+    const chosen = createPlatform(config, instance, { pool, environment: process.env, scratch, log });
+    await run({ config, pool, registry, chosen, temporal, scratch, log }, stop);
   } finally {
+    await temporal?.close();
+    await scratch.close().catch(() => {});
     await pool.end();
   }
   log.info({ event: "deployer.stopped" });
   return 0;
 }
 
+interface Running extends Omit<BesideDeps, "wake"> {
+  registry: Registry;
+  scratch: Scratch;
+}
+
 async function run(
-  config: DeployerConfig,
-  registry: Registry,
-  chosen: ChosenPlatform,
-  log: Logger,
+  { config, chosen, temporal, registry, scratch, ...shared }: Running,
   stop: AbortSignal,
 ): Promise<void> {
   const { platform } = chosen;
-  if (chosen.kind === "railway") await chosen.platform.prepare(stop);
+  const { log } = shared;
   const wake = createWake();
-  const readiness = config.OSP_READINESS === "temporal"
-    ? createTemporalReadiness(config.temporal, config.OSP_READINESS_TIMEOUT_SECONDS * 1000)
-    : platformReadiness;
   const doorbell = config.FUNCTIONS_URL !== undefined && config.OSP_WEBHOOK_SECRET !== undefined
     ? createDoorbell(config.FUNCTIONS_URL, config.OSP_WEBHOOK_SECRET)
     : undefined;
-  // Outlives `stop`: what is in hand at the end is still supervised.
-  const beside = new AbortController();
-  const stopOrRefused = new AbortController();
-  stop.addEventListener("abort", () => stopOrRefused.abort(), { once: true });
-  const supervision = chosen.kind === "local"
-    ? superviseLocal(chosen.platform, config, wake, log, beside.signal)
-    : undefined;
-  let refusal: Error | undefined;
-  const supervised = Promise.resolve(supervision?.ended).catch((error: unknown) => {
-    refusal = error instanceof Error ? error : new Error(formatError(error));
-    stopOrRefused.abort();
-  });
-  const besides = [
-    supervised,
-    chosen.kind === "local"
-      ? chosen.platform.supervise(() => supervision?.isHeld() ?? false, beside.signal)
-      : chosen.platform.watch(beside.signal),
-    listen(config.DATABASE_URL, wake.wake, stopOrRefused.signal),
-  ];
-  stopOrRefused.signal.addEventListener("abort", wake.wake, { once: true });
-
-  await removeLeftUploads();
+  const beside = startBeside({ ...shared, config, chosen, temporal, wake }, stop);
+  await removeLeftScratch();
   log.info({ event: "deployer.started", platform: platform.name, rings: doorbell !== undefined });
   await runDeployer({
     registry,
     platform,
-    readiness,
+    readiness: temporal === undefined
+      ? platformReadiness
+      : createTemporalReadiness(temporal, config.OSP_READINESS_TIMEOUT_SECONDS * 1000),
     rules: rulesOf(config),
+    scratch,
     wake,
     doorbell,
-    supervision,
+    supervision: beside.supervision,
+    isPlatformOpen: chosen.kind === "local" ? () => true : chosen.platform.isOpen,
     settings: settingsOf(config),
     log,
-  }, stopOrRefused.signal);
-  beside.abort();
-  await Promise.all(besides);
-  await readiness.close();
-  if (refusal !== undefined) throw refusal;
-}
-
-function superviseLocal(
-  platform: LocalPlatform,
-  config: DeployerConfig,
-  wake: Wake,
-  log: Logger,
-  signal: AbortSignal,
-) {
-  return supervise({
-    connectionString: config.DATABASE_URL,
-    platform: platform.name,
-    owner: config.owner,
-    onGained: async () => {
-      await platform.adopt();
-      wake.wake();
-    },
-    log,
-  }, signal);
+  }, beside.stop);
+  await beside.end();
 }
 
 /** The marker is in the database: without it nothing can begin, so this waits for the database as long as it takes. */
@@ -176,8 +144,5 @@ try {
 } catch (error) {
   const isOfRailway = error instanceof CliNotFoundError || error instanceof PreflightError;
   console.error(`${isOfRailway ? "Cannot start the deployer on Railway: " : ""}${formatError(error)}`);
-  process.exitCode = isOfRailway || error instanceof SupervisionRefusedError ||
-      (error instanceof Error && error.message.startsWith("Cannot start"))
-    ? EX_CONFIG
-    : 1;
+  process.exitCode = error instanceof StartError ? EX_CONFIG : 1;
 }

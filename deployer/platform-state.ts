@@ -3,6 +3,8 @@ import { z } from "zod";
 
 /** What all deployers of a database share about their platform: whether it is paused, and how much of it is used. */
 export interface PlatformState {
+  /** Says how many requests an hour are allowed from now on; what waits for the next hour goes on when they are more. */
+  allowRequests(quota: number): Promise<void>;
   /** Counts requests that are about to be made. */
   takeRequests(count: number, quota: number): Promise<Taken>;
   /** The platform told us to wait: nobody asks it before. */
@@ -28,6 +30,9 @@ export function createPlatformState(
   { platform, owner }: { platform: string; owner: string },
 ): PlatformState {
   return {
+    async allowRequests(quota) {
+      await pool.query(ALLOW_REQUESTS, [platform, quota]);
+    },
     async takeRequests(count, quota) {
       const { rows: [taken] } = await pool.query(TAKE_REQUESTS, [platform, count, quota]);
       if (taken !== undefined) return { isTaken: true, used: takenRow.parse(taken).used };
@@ -44,6 +49,23 @@ export function createPlatformState(
     resume: async () => (await pool.query(RESUME, [platform])).rowCount === 1,
   };
 }
+
+/** $1 platform, $2 quota. */
+const ALLOW_REQUESTS = `
+with before as (
+  select p.name, p.window_quota from osp_metadata.platforms as p where p.name = $1 for update
+), allowed as (
+  update osp_metadata.platforms as p
+  set window_quota = $2
+  from before
+  where p.name = before.name
+)
+update osp_metadata.worker_registry as r
+set next_attempt_at = null
+from before
+where
+  r.deployment_status = 'pending' and r.platform = $1 and r.error_code = 'request_budget_used_up'
+  and before.window_quota < $2`;
 
 /** An hour that has passed counts nothing. */
 const IS_OVER = `(p.window_started_at is null or p.window_started_at <= clock_timestamp() - interval '1 hour')`;

@@ -1,59 +1,41 @@
 import { z } from "zod";
+import { type Claim, readClaims, SUSPECT_FROM, type UnreadableClaim } from "./claim.ts";
 import type { Settlement } from "./outcome.ts";
-import { COUNTED, createReports, createSettlements } from "./registry-writes.ts";
+import { createReports } from "./report.ts";
+import { COUNTED, createSettlements, type Settle } from "./settle.ts";
 import { createStatements, type Queryable } from "./statements.ts";
-
-/** A row in hand, with the right to settle it. */
-export const claimSchema = z.object({
-  id: z.string(),
-  service_schema: z.string(),
-  revision: z.int(),
-  source: z.string(),
-  manifest: z.unknown(),
-  manifest_sha256: z.string().nullable(),
-  manifest_path: z.string(),
-  /** On the platform, from this row or the newest older one that has it. */
-  known_service_id: z.string().nullable(),
-  /** On the platform, of this row. */
-  known_deployment_id: z.string().nullable(),
-  lease_token: z.string(),
-  /** A newer revision replaced it while nobody had it. */
-  is_superseded: z.boolean(),
-  attempt_id: z.string(),
-  attempt: z.int(),
-  deferrals: z.int(),
-  abandoned: z.int(),
-});
-export type Claim = z.infer<typeof claimSchema>;
-
-/** Whether the revision wants its service stopped: it has no manifest to run. */
-export function wantsStop(claim: Claim): boolean {
-  return claim.manifest === null;
-}
 
 const renewalSchema = z.object({ lease_token: z.string(), is_superseded: z.boolean() });
 export type Renewal = z.infer<typeof renewalSchema>;
 
 /** All SQL of the deployer. Only the database's clock counts, and only the lease token decides who may write. */
 export interface Registry {
-  claim(limit: number): Promise<Claim[]>;
+  /**
+   * Takes what waits, oldest first, and what a deployer left whose lease ran out. Of rows that several deployers died with
+   * at most one, and none unless `takesSuspect`: it must not take others along again.
+   */
+  claim(limit: number, takesSuspect?: boolean): Promise<Claim[]>;
   /** Milliseconds until the next lease runs out, of whichever deployer; not above 0 where one has. Undefined: there is none. */
   nextExpiryMs(): Promise<number | undefined>;
   /** Prolongs leases; a token that is not in the answer has been lost. */
   renew(tokens: string[]): Promise<Renewal[]>;
   /** Records how far an attempt has come. False: the lease was lost, nothing is written. */
   report(claim: Claim, step: string, line: string): Promise<boolean>;
-  /** Persists ids of the platform; what is left out stays. False: the lease was lost, nothing is written. */
+  /** Persists ids of the platform; what is left out stays. False: the lease was lost; then nothing may be changed any more. */
   remember(claim: Claim, ids: { serviceId?: string | undefined; deploymentId?: string | undefined }): Promise<boolean>;
-  /** Ends an attempt. False: the lease was lost, nothing is written. */
+  /** Whether it is still to come about: it waits or somebody deploys it, and no newer revision replaces it. */
+  isOpen(claim: Claim): Promise<boolean>;
+  /**
+   * Ends an attempt. False: the lease was lost, nothing is written. Where the database is away for a moment it is tried
+   * again for as long as a lease lasts.
+   */
   settle(claim: Claim, settlement: Settlement): Promise<boolean>;
   countWaitingIntents(olderThanSeconds: number): Promise<number>;
   reconcile(): Promise<number>;
+  /** Removes what retention lets go of; how many objects of Storage wait for the Edge Function to remove them. */
+  prune(): Promise<number>;
   platformInstance(): Promise<string>;
 }
-
-/** It compares every service: some seconds for a hundred thousand. What it has found is written, waited for or not. */
-const RECONCILE_TIMEOUT_MS = 30_000;
 
 export interface RegistrySettings {
   owner: string;
@@ -61,17 +43,27 @@ export interface RegistrySettings {
   leaseSeconds: number;
   /** How long a renewal may take. */
   renewTimeoutMs: number;
+  /** Told of each claim that cannot be read; it is settled already. */
+  onUnreadable?: (claim: UnreadableClaim, outcome: Settlement["outcome"]) => void;
 }
+
+/** An unreadable stop is put off, not failed: what was deleted must not go on running. */
+const UNREADABLE_DELAY_SECONDS = 60;
+
+/** It compares every service: some seconds for a hundred thousand. What it has found is written, waited for or not. */
+const RECONCILE_TIMEOUT_MS = 30_000;
 
 export function createRegistry(pool: Queryable, settings: RegistrySettings): Registry {
   const { owner, platform, leaseSeconds, renewTimeoutMs } = settings;
   const run = createStatements(pool);
-  const reports = createReports(run);
-  const settlements = createSettlements(run);
+  const report = createReports(run);
+  const settle = createSettlements(run, () => pool.ending === true);
   return {
-    async claim(limit) {
-      const { rows } = await run(CLAIM, [owner, limit, leaseSeconds, platform]);
-      return z.array(claimSchema).parse(rows);
+    async claim(limit, takesSuspect = true) {
+      const { rows } = await run(CLAIM, [owner, limit, leaseSeconds, platform, takesSuspect]);
+      const { claims, unreadable } = readClaims(rows);
+      await Promise.all(unreadable.map((claim) => giveUp(claim, settle, settings)));
+      return claims;
     },
     async nextExpiryMs() {
       const { rows } = await run(NEXT_EXPIRY, []);
@@ -82,16 +74,23 @@ export function createRegistry(pool: Queryable, settings: RegistrySettings): Reg
       const { rows } = await run(RENEW, [tokens, leaseSeconds], renewTimeoutMs);
       return z.array(renewalSchema).parse(rows);
     },
-    report: (claim, step, line) => reports({ claim, step, line }),
+    report: (claim, step, line) => report({ claim, step, line }),
     async remember(claim, { serviceId, deploymentId }) {
-      return (await run(REMEMBER, [claim.id, claim.lease_token, serviceId, deploymentId])).rowCount === 1;
+      const askedAt = performance.now();
+      const { rowCount } = await run(REMEMBER, [claim.id, claim.lease_token, serviceId, deploymentId]);
+      // An answer that a paused process reads after its lease tells of the past.
+      return rowCount === 1 && performance.now() - askedAt < leaseSeconds * 1000;
     },
-    settle: (claim, settlement) => settlements({ claim, settlement }),
+    isOpen: async (claim) => (await run(IS_OPEN, [claim.id])).rowCount === 1,
+    settle: (claim, settlement) => settle(claim, settlement, leaseSeconds),
     async countWaitingIntents(olderThanSeconds) {
       return count(await run(`select osp_metadata.count_waiting_intents($1) as count`, [olderThanSeconds]));
     },
     async reconcile() {
       return count(await run(`select osp_metadata.reconcile() as count`, [], RECONCILE_TIMEOUT_MS));
+    },
+    async prune() {
+      return count(await run(`select osp_metadata.prune() as count`, []));
     },
     async platformInstance() {
       const { rows } = await run(`select instance from osp_metadata.platforms where name = $1`, [platform]);
@@ -100,18 +99,51 @@ export function createRegistry(pool: Queryable, settings: RegistrySettings): Reg
   };
 }
 
+/** Ends a claim that cannot be read: it would be held until its lease ends, and be claimed again for ever. */
+async function giveUp(claim: UnreadableClaim, settle: Settle, { onUnreadable }: RegistrySettings): Promise<void> {
+  const { service_schema, problem } = claim;
+  const message = `The deployer cannot read this deployment: ${problem}. Make a new one: ` +
+    `select osp.redeploy('${service_schema}')`;
+  const failure = { class: "permanent", code: "claim_unreadable", message, facts: {} } as const;
+  const settlement: Settlement = claim.manifest === null
+    ? { outcome: "deferred", failure, delaySeconds: UNREADABLE_DELAY_SECONDS }
+    : { outcome: "failed", failure };
+  try {
+    await settle(claim, settlement, 0);
+    onUnreadable?.(claim, settlement.outcome);
+  } catch {
+    // The database is away: the lease runs out, and whoever claims it then comes here again.
+  }
+}
+
 function count({ rows }: { rows: unknown[] }): number {
   return z.tuple([z.object({ count: z.int() })]).parse(rows)[0].count;
 }
 
+/** Attempts of the row r that a deployer left: those told so, and the open one of a lease that ran out. */
+const LEFT_BY = `(
+  select count(*)::integer from osp_metadata.deployment_attempts as a
+  where a.deployment_id = r.id and (a.outcome = 'abandoned' or a.ended_at is null)
+)`;
+
+/** Of the requests that a platform allows in an hour, those that may be used before nothing new is begun. */
+const SHARE_TO_BEGIN = 0.8;
+
 /**
- * $1 owner, $2 limit, $3 lease in seconds, $4 platform. Rows whose lease ran out are claimable like those that wait.
- * `created_at > '-infinity'` names the index worker_registry_claimable_idx, which nothing else is planned on. Rows are looked
- * up by `any (array(…))`: the planner takes that for a few, and so by index, however many rows it believes to be waiting.
+ * $1 owner, $2 limit, $3 lease in seconds, $4 platform, $5 whether a suspect may be taken. Rows whose lease ran out are
+ * claimable like those that wait. `created_at > '-infinity'` names the index worker_registry_claimable_idx, which nothing else
+ * is planned on. Rows are looked up by `any (array(…))`: the planner takes that for a few, and so by index, however many rows
+ * it believes to be waiting.
  */
 const CLAIM = `
-with candidates as (
-  select r.id, r.deployment_status = 'deploying' as is_taken_over
+with suspect as (
+  -- Only what was left behind can be one, and little ever is.
+  select r.id
+  from osp_metadata.worker_registry as r
+  where r.deployment_status = 'deploying' and r.lease_expires_at <= clock_timestamp() and ${LEFT_BY} >= ${SUSPECT_FROM}
+  order by r.created_at, r.id
+), waiting as (
+  select r.id, r.created_at
   from osp_metadata.worker_registry as r
   where
     r.created_at > '-infinity'
@@ -125,14 +157,34 @@ with candidates as (
           where o.service_schema = r.service_schema and o.deployment_status = 'deploying'
         ) is null
       )
-      or (r.deployment_status = 'deploying' and r.lease_expires_at <= clock_timestamp())
+      or (
+        r.deployment_status = 'deploying' and r.lease_expires_at <= clock_timestamp()
+        and (
+          not exists (select from suspect as s where s.id = r.id)
+          or ($5 and r.id = (select s.id from suspect as s limit 1))
+        )
+      )
     )
-    and not exists (select from osp_metadata.platforms as p where p.name = $4 and p.paused_at is not null)
+    and not exists (
+      select from osp_metadata.platforms as p
+      where p.name = $4 and (
+        p.paused_at is not null
+        or p.throttled_until > clock_timestamp()
+        -- The last of the hour's requests are for what is under way, and for stops.
+        or (
+          p.window_started_at > clock_timestamp() - interval '1 hour'
+          and p.window_requests >= p.window_quota * case when r.manifest is null then 1.0 else ${SHARE_TO_BEGIN} end
+        )
+      )
+    )
     -- Not waited for on the disk: an attempt's first report is, which comes before anything that changes the platform.
     and (select set_config('synchronous_commit', 'off', true)) is not null
   order by r.created_at, r.id
-  limit (select $2::integer) -- a number that the planner knew would have it plan each claim anew
+  limit (select $2::integer)  -- a number that the planner knew would have it plan each claim anew
   for update skip locked
+), candidates as (
+  -- In one statement with the claim: the slots stay ours until it is committed.
+  select w.id from waiting as w order by w.created_at, w.id limit osp_metadata.free_slots($4)
 ), abandoned as (
   update osp_metadata.deployment_attempts as a
   set ended_at = clock_timestamp(), outcome = 'abandoned', error_message = 'Deployer ' || a.deployer || ' went away'
@@ -142,10 +194,8 @@ with candidates as (
     cross join lateral (
       select o.id from osp_metadata.deployment_attempts as o
       where o.deployment_id = c.id and o.ended_at is null
-      order by o.id desc
-      limit 1
+      offset 0  -- row by row, by index: a join would be planned as a reading of all attempts
     ) as open
-    where c.is_taken_over
   ))
 ), claimed as (
   update osp_metadata.worker_registry as r
@@ -170,10 +220,12 @@ with candidates as (
   cross join lateral (
     select
       count(*) filter (where a.outcome in ${COUNTED}) as counted,
-      count(*) filter (where a.outcome = 'abandoned' or a.outcome is null) as abandoned, -- or so now, by this very statement
-      count(*) filter (where a.outcome = 'deferred' and a.others_since = 0) as deferrals
+      count(*) filter (where a.outcome = 'abandoned' or a.outcome is null) as abandoned,  -- or so now, by this very statement
+      count(*) filter (where a.outcome = 'deferred' and a.others_since = 0) as deferrals,
+      array_agg(a.rejected_deployment_id) filter (where a.rejected_deployment_id is not null) as rejected_deployment_ids
     from (
-      select o.outcome, count(*) filter (where o.outcome <> 'deferred') over (order by o.id desc) as others_since
+      select
+        o.outcome, o.rejected_deployment_id, count(*) filter (where o.outcome <> 'deferred') over (order by o.id desc) as others_since
       from osp_metadata.deployment_attempts as o
       where o.deployment_id = c.id
     ) as a
@@ -186,10 +238,9 @@ with candidates as (
   returning id, deployment_id, attempt
 )
 select
-  c.id, c.service_schema, c.revision, c.source, c.manifest, c.manifest_sha256, c.manifest_path, c.lease_token,
+  c.id, c.service_schema, c.revision, c.source, c.manifest::text as manifest, c.manifest_sha256, c.manifest_path, c.lease_token,
   coalesce(c.platform_service_id, (
-    -- Of the last hundred revisions alone: one that is edited all day leaves thousands that nobody has deployed. A platform
-    -- finds its service by our marker as well.
+    -- Of the last hundred revisions: one that is edited all day leaves thousands that nobody has deployed.
     select o.platform_service_id
     from (
       select n.revision, n.platform, n.platform_service_id from osp_metadata.worker_registry as n
@@ -200,13 +251,22 @@ select
     where o.platform = $4 and o.platform_service_id is not null
     order by o.revision desc
     limit 1
-  )) as known_service_id,
+  ), served.platform_service_id) as known_service_id,
   c.platform_deployment_id as known_deployment_id,
+  coalesce(t.rejected_deployment_ids, '{}') as rejected_deployment_ids,
+  served.id is not null as has_served,
   c.manifest is not null and c.stop_requested_at is not null as is_superseded,
   b.id::text as attempt_id, b.attempt, t.deferrals::integer, t.abandoned::integer
 from claimed as c
 inner join begun as b on b.deployment_id = c.id
 inner join tried as t on t.id = c.id
+left join lateral (
+  -- By worker_registry_served_idx, which has this order: of one that is edited all day most revisions never served.
+  select o.id, o.platform_service_id from osp_metadata.worker_registry as o
+  where o.service_schema = c.service_schema and o.platform = $4 and o.deployed_at is not null
+  order by o.deployed_at desc
+  limit 1
+) as served on true
 order by c.created_at, c.id`;
 
 const NEXT_EXPIRY = `
@@ -241,3 +301,8 @@ set
   platform_service_id = coalesce($3, r.platform_service_id),
   platform_deployment_id = coalesce($4, r.platform_deployment_id)
 where r.id = $1 and r.lease_token = $2`;
+
+/** $1 row. */
+const IS_OPEN = `
+select from osp_metadata.worker_registry as r
+where r.id = $1 and r.deployment_status in ('pending', 'deploying') and (r.manifest is null or r.stop_requested_at is null)`;

@@ -21,6 +21,8 @@ export function settlementColumns(attempt: number, settlement: Settlement) {
     error_message: failure?.message,
     exit_code: failure?.facts.exitCode,
     log_tail: failure?.facts.logTail,
+    rejected_deployment_id: failure?.facts.rejectedDeploymentId,
+    has_replaced: failure?.facts.hasReplaced,
     worker_version: settlement.outcome === "deployed" ? settlement.workerVersion : undefined,
     platform_service_id: settlement.outcome === "deployed" ? settlement.serviceId : undefined,
     platform_deployment_id: settlement.outcome === "deployed" ? settlement.platformDeploymentId : undefined,

@@ -4,6 +4,8 @@ import type { QueryConfig, QueryResult } from "pg";
 /** A pool, or a connection. */
 export interface Queryable {
   query(statement: QueryConfig): Promise<QueryResult>;
+  /** Whether it is being closed, and takes nothing more. */
+  ending?: boolean;
 }
 
 /** Runs a statement; `timeoutMs` is how long its answer is waited for, if not as long as the pool's others. */

@@ -5,10 +5,14 @@ import type { Client } from "pg";
 import { z } from "zod";
 import { formatError } from "../supabase/functions/_shared/problems.ts";
 import { openConnection, within } from "./connection.ts";
+import { StartError } from "./start-error.ts";
 
 /** The right to look after child processes: one deployer per database has it, the others stand by. */
 export interface Supervision {
+  /** By the clock as well: whoever was paused for longer than the lease has lost it, before it can know. */
   isHeld(): boolean;
+  /** Also while it is still being taken over. Without it nothing may be done to a worker. */
+  holdsLock(): boolean;
 }
 
 export interface SupervisionSettings {
@@ -17,44 +21,71 @@ export interface SupervisionSettings {
   platform: string;
   /** `<host>:<pid>` of this deployer. */
   owner: string;
-  onGained: () => Promise<void>;
+  /** Without an answer of the database for so long the right is lost; a holder that hangs for longer is replaced. */
+  leaseSeconds: number;
+  /** How often the database is asked; less than the lease. */
+  renewSeconds: number;
+  /** Takes over what an earlier holder left; the right is held from then on. */
+  adopt: () => Promise<void>;
+  onHeld: () => void;
   log: Logger;
 }
 
 const RETRY_MS = 1000;
-const HEARTBEAT_MS = 2000;
-/** Without an answer for so long the lock is taken for lost. */
-const ANSWER_TIMEOUT_MS = 5000;
 /** A holder writes its name a moment after it has the lock: until then another host's may stand there. */
 const SIGHTINGS = 3;
 
 /** This deployer must not run at all: what it would do needs a right that it cannot have. */
-export class SupervisionRefusedError extends Error {
+class SupervisionRefusedError extends StartError {
   override readonly name = "SupervisionRefusedError";
 }
 
 /**
- * Holds the lock on a connection of its own for as long as both live, and stands by for it otherwise.
+ * Holds the lock on a connection of its own for as long as both live, and stands by for it otherwise. The lock alone is not
+ * enough: that of a paused process lives on.
  *
  * @throws {SupervisionRefusedError} where a deployer of another host has it, or where the connection is a pooler's that
  *   gives each transaction another session: there the lock would belong to nobody
  */
 export function supervise(settings: SupervisionSettings, signal: AbortSignal): Supervision & { ended: Promise<void> } {
-  let isHeld = false;
-  return { isHeld: () => isHeld, ended: keepLock(settings, (held) => isHeld = held, signal) };
+  const lease = createLease(settings.leaseSeconds);
+  return { isHeld: lease.isHeld, holdsLock: lease.isValid, ended: keepLock(settings, lease, signal) };
 }
 
-async function keepLock(
-  settings: SupervisionSettings,
-  hold: (held: boolean) => void,
-  signal: AbortSignal,
-): Promise<void> {
+/** Valid until so long after the last moment at which the lock was asked for and found to be ours. */
+interface Lease {
+  isValid(): boolean;
+  /** Valid, and what an earlier holder left is taken over. */
+  isHeld(): boolean;
+  /** `askedAt`, on our monotonic clock: the answer may have come much later. */
+  prolong(askedAt: number): void;
+  hold(): void;
+  end(): void;
+}
+
+function createLease(seconds: number): Lease {
+  let validUntil = -Infinity;
+  let isOurs = false;
+  const isValid = () => performance.now() < validUntil;
+  return {
+    isValid,
+    isHeld: () => isOurs && isValid(),
+    prolong: (askedAt) => void (validUntil = askedAt + seconds * 1000),
+    hold: () => void (isOurs = true),
+    end() {
+      validUntil = -Infinity;
+      isOurs = false;
+    },
+  };
+}
+
+async function keepLock(settings: SupervisionSettings, lease: Lease, signal: AbortSignal): Promise<void> {
   const { platform, log } = settings;
   const standby = createStandby(settings);
   let complaint: string | undefined;
   while (!signal.aborted) {
     try {
-      await holdOnce(settings, hold, standby, signal);
+      await holdOnce(settings, lease, standby, signal);
       complaint = undefined;
     } catch (error) {
       if (error instanceof SupervisionRefusedError) throw error;
@@ -69,34 +100,52 @@ async function keepLock(
 /** Tries for the lock, and holds it until the connection is lost or the signal aborts. */
 async function holdOnce(
   settings: SupervisionSettings,
-  hold: (held: boolean) => void,
+  lease: Lease,
   standby: ReturnType<typeof createStandby>,
   signal: AbortSignal,
 ): Promise<void> {
   const { platform, log } = settings;
   const { client, ended, close } = await openConnection(settings.connectionString, signal);
   try {
+    const askedAt = performance.now();
     const lock = await tryLock(client, settings);
-    if (!lock.is_locked) return standby.sees(lock.supervisor);
+    if (!lock.is_locked) return await standby.sees(lock.supervisor, client);
     standby.isOver();
-    await settings.onGained();
-    hold(true);
-    log.info({ event: "supervision.gained", platform });
-    await Promise.race([ended, untilSilent(client, lock.session, signal)]);
+    lease.prolong(askedAt);
+    const lost = Promise.race([ended, untilSilent(client, lock.session, settings, lease, signal)]);
+    lost.catch(() => {}); // thrown below; meanwhile adopting may throw first
+    await Promise.race([lost, settings.adopt()]);
+    if (lease.isValid()) {
+      lease.hold();
+      log.info({ event: "supervision.gained", platform });
+      settings.onHeld();
+    }
+    await lost;
     if (!signal.aborted) log.warn({ event: "supervision.lost", platform });
   } finally {
-    hold(false);
+    lease.end();
     await close();
   }
 }
 
 /** Resolves when the connection gives no answer any more: one whose other side vanished would look alive for hours. */
-async function untilSilent(client: Client, session: number, signal: AbortSignal): Promise<void> {
+async function untilSilent(
+  client: Client,
+  session: number,
+  { leaseSeconds, renewSeconds }: SupervisionSettings,
+  lease: Lease,
+  signal: AbortSignal,
+): Promise<void> {
   while (!signal.aborted) {
-    await pause(HEARTBEAT_MS, undefined, { signal }).catch(() => {});
+    await pause(renewSeconds * 1000, undefined, { signal }).catch(() => {});
+    // Also after a pause of our own: somebody else may have it.
+    if (!lease.isValid()) return;
     try {
-      const { rows } = await client.query(within(ANSWER_TIMEOUT_MS, "select pg_backend_pid() as session", []));
+      const askedAt = performance.now();
+      const answerMs = (leaseSeconds - renewSeconds) * 1000;
+      const { rows } = await client.query(within(answerMs, "select pg_backend_pid() as session", []));
       if (sessionRow.parse(rows[0]).session !== session) throw poolerError();
+      if (lease.isValid()) lease.prolong(askedAt);
     } catch (error) {
       if (error instanceof SupervisionRefusedError) throw error;
       return;
@@ -107,7 +156,7 @@ async function untilSilent(client: Client, session: number, signal: AbortSignal)
 const sessionRow = z.object({ session: z.int() });
 const lockRow = sessionRow.extend({ is_locked: z.boolean(), supervisor: z.string().nullable() });
 
-async function tryLock(client: Client, { platform, owner }: SupervisionSettings) {
+async function tryLock(client: Client, { platform, owner, leaseSeconds }: SupervisionSettings) {
   // A holder whose host vanished keeps the lock until the server notices: 25 s instead of two hours.
   await client.query("set tcp_keepalives_idle = 10; set tcp_keepalives_interval = 5; set tcp_keepalives_count = 3");
   const { rows: [row] } = await client.query(
@@ -117,14 +166,19 @@ async function tryLock(client: Client, { platform, owner }: SupervisionSettings)
   );
   const lock = lockRow.parse(row);
   if (lock.is_locked) {
-    const { rows } = await client.query(
-      `update osp_metadata.platforms set supervisor = $2, supervised_at = clock_timestamp() where name = $1
-        returning pg_backend_pid() as session`,
-      [platform, owner],
-    );
+    const { rows } = await client.query(`select pg_backend_pid() as session`);
     if (sessionRow.parse(rows[0]).session !== lock.session) throw poolerError();
+    await client.query(`select osp_metadata.record_supervisor($1, $2, $3)`, [platform, owner, leaseSeconds])
+      .catch((error: unknown) => {
+        // The lock holds while the database is read-only, and workers that die then are to be started again as well.
+        if (!isReadOnly(error)) throw error;
+      });
   }
   return lock;
+}
+
+function isReadOnly(error: unknown): boolean {
+  return error instanceof Error && "code" in error && error.code === "25006";
 }
 
 function poolerError(): SupervisionRefusedError {
@@ -134,7 +188,7 @@ function poolerError(): SupervisionRefusedError {
   );
 }
 
-/** Somebody else has the lock: one of this host is waited for, one of another host never ends. */
+/** Somebody else has the lock: one of this host is waited for, or replaced when it hangs; one of another host never ends. */
 function createStandby({ platform, log }: SupervisionSettings) {
   let seen: string | null | undefined;
   let sightings = 0;
@@ -144,7 +198,7 @@ function createStandby({ platform, log }: SupervisionSettings) {
       sightings = 0;
     },
     /** @throws {SupervisionRefusedError} */
-    sees(supervisor: string | null): void {
+    async sees(supervisor: string | null, client: Client): Promise<void> {
       sightings = supervisor === seen ? sightings + 1 : 1;
       const isElsewhere = supervisor !== null && !supervisor.startsWith(`${hostname()}:`);
       if (isElsewhere && sightings >= SIGHTINGS) {
@@ -155,6 +209,15 @@ function createStandby({ platform, log }: SupervisionSettings) {
       }
       if (!isElsewhere && supervisor !== seen) log.info({ event: "supervision.standby", platform, supervisor });
       seen = supervisor;
+      if (!isElsewhere && await endSilent(client, platform)) {
+        log.warn({ event: "supervision.silent_ended", platform, supervisor });
+      }
     },
   };
+}
+
+/** The lock of a holder that hangs lives on with its session. */
+async function endSilent(client: Client, platform: string): Promise<boolean> {
+  const { rows } = await client.query(`select osp_metadata.end_silent_supervisor($1) as is_ended`, [platform]);
+  return z.tuple([z.object({ is_ended: z.boolean() })]).parse(rows)[0].is_ended;
 }

@@ -29,15 +29,14 @@ function findAccount(name: string): Account | undefined {
   }
 }
 
-/** Options for spawning a process as the account. Its directory is `/`: ours may be closed to it. */
+/**
+ * Options for spawning a process as the account, or as us: in an environment built from nothing, for what the person's shell
+ * holds is not the database's. Of the account, the directory is `/`: ours may be closed to it.
+ */
 export function runAs(account: Account | undefined) {
-  if (account === undefined) return {};
-  return {
-    uid: account.uid,
-    gid: account.gid,
-    cwd: "/",
-    env: { PATH: process.env["PATH"] ?? "", HOME: "/", LANG: "C" },
-  };
+  const env = { PATH: process.env["PATH"] ?? "", LANG: "C" };
+  if (account === undefined) return { env: { ...env, HOME: process.env["HOME"] ?? "/" } };
+  return { uid: account.uid, gid: account.gid, cwd: "/", env: { ...env, HOME: "/" } };
 }
 
 export function canReach(directory: string, account: Account): boolean {

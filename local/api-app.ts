@@ -2,6 +2,7 @@ import { randomBytes } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { setTimeout as pause } from "node:timers/promises";
 import { createErrorMemory } from "./api-errors.ts";
+import { refuseBody } from "./json-body.ts";
 import type { Log } from "./program.ts";
 import { addErrorCode, listFolder } from "./storage-answers.ts";
 import { createFileStorage } from "./storage-files.ts";
@@ -11,6 +12,8 @@ export interface ApiOptions {
   storageDirectory: string;
   secretKey: string;
   publishableKey: string;
+  /** Signs the tokens of people who have logged in; undefined: nobody has one. */
+  jwtSecret: string | undefined;
 }
 
 export interface Api {
@@ -46,8 +49,8 @@ export async function createApi(options: ApiOptions, log: Log): Promise<Api> {
     connection,
     api: { schemas: ["public", "osp", "osp_metadata"] },
     auth: {
-      enabled: false,
-      jwt_secret: randomBytes(32).toString("hex"),
+      enabled: options.jwtSecret !== undefined, // it looks at tokens; its routes are not served
+      jwt_secret: options.jwtSecret ?? randomBytes(32).toString("hex"),
       secret_key: options.secretKey,
       publishable_key: options.publishableKey,
     },
@@ -73,7 +76,7 @@ export async function createApi(options: ApiOptions, log: Log): Promise<Api> {
       const response = await (pathname.startsWith("/storage/v1/")
         // One at a time for an object: lite looks whether it exists, writes its bytes, and then its row.
         ? inTurn(pathname, () => answerStorage(request, (asked) => ask(asked, peerAddress)))
-        : errors.answer(() => ask(request, peerAddress)));
+        : errors.answer(async () => await refuseUnreadable(request) ?? await ask(request, peerAddress)));
       if (!isDoubtful(response.status)) return response;
       if (await answers(() => sql`select 1`)) return response;
       await response.body?.cancel();
@@ -81,6 +84,11 @@ export async function createApi(options: ApiOptions, log: Log): Promise<Api> {
     },
     close: () => sql.end({ timeout: 1 }),
   };
+}
+
+async function refuseUnreadable(request: Request): Promise<Response | undefined> {
+  const body = request.body === null ? undefined : await request.clone().bytes();
+  return body === undefined || body.length === 0 ? undefined : refuseBody(body, request.headers.get("content-type"));
 }
 
 async function answerStorage(request: Request, ask: (request: Request) => Promise<Response>): Promise<Response> {

@@ -6,13 +6,13 @@ import { REPOSITORY, type StackConfig, StackError } from "./config.ts";
 import type { Ports } from "./ports.ts";
 import {
   activitiesProgram,
-  deployerProgram,
   type StackAddresses,
   type StackProgram,
   temporalBySdk,
   temporalProgram,
 } from "./stack-programs.ts";
 import type { StackState } from "./stack-state.ts";
+import type { StackPlatform } from "./stack-platform.ts";
 import { findTemporalCli } from "./temporal-cli.ts";
 
 /** Tells what is starting and how long it took. */
@@ -27,6 +27,8 @@ export interface Building {
   state: StackState;
   ports: Ports;
   progress: Progress;
+  /** Where its workers run. */
+  platform: StackPlatform;
   /** Whose PATH, HOME and tool settings are used. */
   environment: NodeJS.ProcessEnv;
   /** How to end what has started, in the order of starting. */
@@ -64,22 +66,6 @@ export function launchBesideSupabase(addresses: StackAddresses, building: Buildi
   ];
 }
 
-export async function launchDeployer(addresses: StackAddresses, building: Building): Promise<void> {
-  const program = deployerProgram(addresses, building.state);
-  // Workers outlive a deployer; they do not outlive the stack. Ended after the deployer, which would start them again.
-  building.stops.push(async () => {
-    await execa(program.command, [...program.arguments, "--stop-workers"], {
-      cwd: REPOSITORY,
-      env: { ...inheritedFrom(building.environment), ...program.environment },
-      extendEnv: false,
-      reject: false,
-      stdin: "ignore",
-      timeout: 60_000,
-    });
-  });
-  await launch(program, building);
-}
-
 /** Waits for all of them even when one fails: what is still starting must be known before it can be ended. */
 export async function allOrFirstFailure(steps: Promise<unknown>[]): Promise<void> {
   const failure = (await Promise.allSettled(steps)).find((step) => step.status === "rejected");
@@ -97,8 +83,8 @@ async function bundleWorkflows({ environment }: Building): Promise<void> {
   if (exitCode !== 0) throw new StackError(`Cannot bundle the built-in workflows: ${all}`);
 }
 
-/** Built from nothing: no credential of the person's shell reaches a program that does not need it. */
-function inheritedFrom(environment: NodeJS.ProcessEnv): Record<string, string> {
+/** An environment for a program, built from nothing: no credential of the person's shell reaches a program that does not need it. */
+export function inheritedFrom(environment: NodeJS.ProcessEnv): Record<string, string> {
   const kept = ["PATH", "HOME", "LANG", "TZ", "TMPDIR", "NODE_EXTRA_CA_CERTS"].flatMap((name) => {
     const value = environment[name];
     return value === undefined ? [] : [[name, value] as const];

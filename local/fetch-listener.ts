@@ -1,9 +1,12 @@
 import type { IncomingMessage, RequestListener, ServerResponse } from "node:http";
 import { pipeline } from "node:stream/promises";
 import type { Log } from "./program.ts";
+import { requestUrl } from "./request-url.ts";
 
 /** Above the 50 MiB that Storage takes by default. */
 const MAX_BODY_BYTES = 64 * 1024 * 1024;
+/** What is read of a body that is too large; a longer one may have no end. */
+const MAX_DROPPED_BYTES = 4 * MAX_BODY_BYTES;
 
 /**
  * Serves a function on web-standard requests through `node:http`.
@@ -17,13 +20,9 @@ export function createFetchListener(
 ): RequestListener {
   return (incoming, outgoing) => {
     void (async () => {
+      const url = requestUrl(incoming);
       const body = await readBody(incoming);
-      const response = body === undefined
-        ? Response.json({ statusCode: "413", error: "Payload too large", message: "The body is larger than 64 MiB" }, {
-          status: 413,
-        })
-        : await handle(toRequest(incoming, body), incoming.socket.remoteAddress ?? null);
-      await sendResponse(response, outgoing);
+      await sendResponse(await answer(incoming, url, body), outgoing);
     })().catch((error: unknown) => {
       if (incoming.destroyed && !incoming.complete) return; // the client went away
       log.error({ event: "request.failed", method: incoming.method, path: incoming.url?.split("?")[0], error });
@@ -33,9 +32,20 @@ export function createFetchListener(
         );}
     });
   };
+
+  async function answer(incoming: IncomingMessage, url: URL | undefined, body: Uint8Array<ArrayBuffer> | undefined) {
+    if (incoming.method === "TRACE") return refusal(405, "Method not allowed", "TRACE is not served");
+    if (url === undefined) return refusal(400, "Bad request", "The path or the Host header is no part of a URL");
+    if (body === undefined) return refusal(413, "Payload too large", "The body is larger than 64 MiB");
+    return await handle(toRequest(incoming, url, body), incoming.socket.remoteAddress ?? null);
+  }
 }
 
-/** Undefined when it is too large; it is then read to its end and dropped. */
+function refusal(status: number, error: string, message: string): Response {
+  return Response.json({ statusCode: String(status), error, message }, { status });
+}
+
+/** Undefined when it is too large; it is then read to its end and dropped, within reason. */
 async function readBody(incoming: IncomingMessage): Promise<Uint8Array<ArrayBuffer> | undefined> {
   const chunks: Buffer[] = [];
   let size = 0;
@@ -43,11 +53,12 @@ async function readBody(incoming: IncomingMessage): Promise<Uint8Array<ArrayBuff
     size += chunk.length;
     if (size <= MAX_BODY_BYTES) chunks.push(chunk);
     else chunks.length = 0;
+    if (size > MAX_DROPPED_BYTES) incoming.destroy();
   }
   return size > MAX_BODY_BYTES ? undefined : new Uint8Array(Buffer.concat(chunks));
 }
 
-function toRequest(incoming: IncomingMessage, body: Uint8Array<ArrayBuffer>): Request {
+function toRequest(incoming: IncomingMessage, url: URL, body: Uint8Array<ArrayBuffer>): Request {
   const headers = new Headers();
   for (const [name, values] of Object.entries(incoming.headersDistinct)) {
     for (const value of values ?? []) headers.append(name, value);
@@ -56,7 +67,6 @@ function toRequest(incoming: IncomingMessage, body: Uint8Array<ArrayBuffer>): Re
   const hasBody = method !== "GET" && method !== "HEAD";
   // A chunked upload has no length of its own, and limits look at the header.
   if (hasBody) headers.set("content-length", String(body.length));
-  const url = new URL(incoming.url ?? "/", `http://${incoming.headers.host ?? "127.0.0.1"}`);
   return new Request(url, { method, headers, ...(hasBody ? { body } : {}) });
 }
 

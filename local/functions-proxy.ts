@@ -1,11 +1,17 @@
 import { type IncomingMessage, request, type RequestListener, type ServerResponse } from "node:http";
 import type { Log } from "./program.ts";
+import { requestUrl } from "./request-url.ts";
 
 /** Passes `/functions/v1/<name>/…` on to the functions server as `/<name>/…`, both bodies as they flow. */
 export function createFunctionsProxy(functionsUrl: string, log: Log): RequestListener {
+  const { hostname, port } = new URL(functionsUrl);
   return (incoming, outgoing) => {
-    const path = (incoming.url ?? "/").replace(/^\/functions\/v1/, "") || "/";
-    const passed = request(new URL(path, functionsUrl), {
+    const { pathname = "/", search = "" } = requestUrl(incoming) ?? {};
+    // Host and path apart: of a path such as //elsewhere/ a URL would make a host.
+    const passed = request({
+      hostname,
+      port,
+      path: `${pathname.replace(/^\/functions\/v1/, "") || "/"}${search}`,
       method: incoming.method,
       headers: { ...incoming.headers, "x-forwarded-host": incoming.headers.host, "x-forwarded-proto": "http" },
       // A connection of its own: a kept one may be closing just as a doorbell that nobody repeats goes out.

@@ -4,7 +4,7 @@ import { parseConfig, type StackConfig, StackError } from "./config.ts";
 import { firstExample } from "./examples.ts";
 import { createProgress, untilToldToStop } from "./progress.ts";
 import { type ExampleOutcome, followExample, insertExample, isSuccess } from "./run-example.ts";
-import { type Hosts, type Stack, startStack } from "./stack.ts";
+import { type Stack, type StackParts, startStack } from "./stack.ts";
 import { supabaseHosts } from "./supabase-hosts.ts";
 
 /** `npm start`: the whole stack, one example through it, then it stays up. */
@@ -19,7 +19,7 @@ async function main(): Promise<number> {
   let stack: Stack;
   try {
     config = parseConfig(process.env);
-    stack = await startStack(config, process.env, progress, ...hostsFrom(process.argv.slice(2)));
+    stack = await startStack(config, process.env, progress, partsFrom(process.argv.slice(2)));
   } catch (error) {
     // A Ctrl-C reaches the programs that the start runs as well.
     if (stopping.signal.aborted) return 0;
@@ -36,10 +36,10 @@ async function main(): Promise<number> {
 }
 
 /** @throws {StackError} for an argument that there is not */
-function hostsFrom(args: string[]): [] | [Hosts] {
+function partsFrom(args: string[]): StackParts {
   const unknown = args.find((argument) => argument !== "--supabase");
   if (unknown !== undefined) throw new StackError(`Cannot start: ${unknown} is unknown; there is --supabase`);
-  return args.length === 0 ? [] : [supabaseHosts()];
+  return args.length === 0 ? {} : { hosts: supabaseHosts() };
 }
 
 /** Whatever becomes of the example: the stack stays up, with the services of whoever runs it. */

@@ -1,5 +1,5 @@
 import { connect } from "node:net";
-import { tryPort } from "../host/free-port.ts";
+import { freePort, tryPort } from "../host/free-port.ts";
 import { type PORT_SETTINGS, type StackConfig, StackError } from "./config.ts";
 
 /** The stack's ports by the variable that moves each. */
@@ -24,8 +24,10 @@ export async function choosePorts(
   };
   const taken: string[] = [];
   for (const name of names) {
-    const again = config[name] === 0 ? before[name] : undefined;
-    const port = (again === undefined ? undefined : await tryPort(again)) ?? await tryPort(config[name]);
+    const wanted = config[name];
+    const again = wanted === 0 ? before[name] : undefined;
+    const port = (again === undefined ? undefined : await tryPort(again)) ??
+      await (wanted === 0 ? freePort() : tryPort(wanted));
     if (port === undefined) {
       taken.push(`port ${config[name]} is taken: set ${name} to another one, or to 0 for any free one`);
     } else chosen[name] = port;

@@ -105,8 +105,8 @@ async function createCluster(initdb: string, dataDirectory: string, account: Acc
     "--encoding=UTF8",
     "--locale=C",
     "--no-instructions",
-  ], runAs(account));
-  await execa("mv", [building, dataDirectory], runAs(account));
+  ], { ...runAs(account), extendEnv: false });
+  await execa("mv", [building, dataDirectory], { ...runAs(account), extendEnv: false });
   rmSync(passwordFile);
 }
 

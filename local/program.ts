@@ -21,6 +21,9 @@ export const portSchema = z.coerce.number("must be a port, 0 to 65535").int().mi
 export const databaseUrlSchema = z.string("is not set: the URL of a Postgres superuser").regex(
   /^postgres(ql)?:\/\//,
   "must begin with postgresql://",
+).refine(
+  (url) => URL.canParse(url),
+  "is no URL: a character such as / # ? @ : in the password must be percent-encoded",
 );
 
 /**

@@ -26,7 +26,8 @@ export interface ExampleOutcome {
   workflows: WorkflowOutcome[];
 }
 
-const DEPLOY_TIMEOUT_MS = 120_000;
+/** On a stand-in of Railway an image is built first, with all its packages. */
+const DEPLOY_TIMEOUT_MS = 300_000;
 const WORKFLOW_TIMEOUT_MS = 60_000;
 
 /** Inserts an example's row, as OSP does it. False: it is there already, and stays as it is. */

@@ -104,18 +104,30 @@ export function temporalBySdk(ports: Ports, state: StackState): StackProgram {
   });
 }
 
-export function deployerProgram(addresses: StackAddresses, state: StackState): StackProgram {
+/** @param settings of its platform  @param startedBy event in its log after which it works */
+export function deployerProgram(
+  addresses: StackAddresses,
+  state: StackState,
+  settings: Record<string, string>,
+  startedBy: string,
+): StackProgram {
   const program = nodeProgram("deployer", "deployer/main.ts", {
     DATABASE_URL: deployerUrl(addresses.DB_URL, state.keys),
-    OSP_PLATFORM: "local",
     OSP_STATE_DIR: state.directory,
     FUNCTIONS_URL: addresses.FUNCTIONS_URL,
     OSP_WEBHOOK_SECRET: state.keys.OSP_WEBHOOK_SECRET,
     TEMPORAL_ADDRESS: addresses.TEMPORAL_ADDRESS,
     // On one's own machine nobody wants to wait: an example's activity takes no longer.
     OSP_DRAIN_SECONDS: "5",
+    OSP_RECONCILE_SECONDS: "10",
+    ...settings,
   });
-  return { ...program, isReady: (output) => output.includes("supervision.gained") };
+  return { ...program, isReady: (output) => output.includes(startedBy) };
+}
+
+/** Needs to reach npm's registry, and so the home of whoever runs it. */
+export function railwayProgram(state: StackState): StackProgram {
+  return nodeProgram("railway", "local/railway-server.ts", { OSP_STATE_DIR: state.directory });
 }
 
 function nodeProgram(name: string, file: string, environment: Record<string, string>): StackProgram {

@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { z } from "zod";
 import {
@@ -40,7 +40,7 @@ export interface StackKeys {
  * @throws {StackError} when a stack runs on it
  */
 export async function takeState(directory: string): Promise<StackState> {
-  mkdirSync(directory, { recursive: true });
+  makePrivate(directory);
   const file = join(directory, "processes.json");
   await endLeftovers(directory, file);
   const self = identifyProcess(process.pid);
@@ -60,6 +60,15 @@ export async function takeState(directory: string): Promise<StackState> {
       writeWhole(file, JSON.stringify({ stack: { pid: self.pid, started: "ended" }, children }));
     },
   };
+}
+
+/**
+ * Nobody else reads what lies in it: keys, output, what workflows were given. As root one that is there stays as open as it
+ * is, for Postgres, which runs as another account, may have its cluster in it.
+ */
+function makePrivate(directory: string): void {
+  const isNew = mkdirSync(directory, { recursive: true, mode: 0o700 }) !== undefined;
+  if (!isNew && process.getuid?.() !== 0) chmodSync(directory, 0o700);
 }
 
 async function endLeftovers(directory: string, file: string): Promise<void> {

@@ -1,10 +1,11 @@
 import { freePort } from "../host/free-port.ts";
 import type { Building, Progress } from "./building.ts";
-import { allOrFirstFailure, launch, launchBesideSupabase, launchDeployer } from "./building.ts";
+import { allOrFirstFailure, launch, launchBesideSupabase } from "./building.ts";
 import { PORT_SETTINGS, type StackConfig } from "./config.ts";
 import { configureDatabase, migrate } from "./database.ts";
 import { keepDatabase } from "./keep-database.ts";
 import { choosePorts } from "./ports.ts";
+import { launchDeployer, type StackPlatform } from "./stack-platform.ts";
 import { addressesOf, apiProgram, doorbellProgram, functionsProgram, type StackAddresses } from "./stack-programs.ts";
 import { readPorts, takeState, writePorts, writeStackEnv } from "./stack-state.ts";
 
@@ -21,6 +22,12 @@ export interface Hosts {
   bringUp(building: Building): Promise<StackAddresses>;
 }
 
+/** What a stack is made of, where it is not the usual. */
+export interface StackParts {
+  hosts?: Hosts;
+  platform?: StackPlatform;
+}
+
 /**
  * Brings up the whole stack on this machine: Postgres, the API with the real Edge Functions, the doorbell, Temporal, an
  * example of an endpoint for activities, and the deployer.
@@ -32,7 +39,7 @@ export async function startStack(
   config: StackConfig,
   environment: NodeJS.ProcessEnv,
   progress: Progress,
-  hosts: Hosts = ownHosts,
+  { hosts = ownHosts, platform = "local" }: StackParts = {},
 ): Promise<Stack> {
   const state = await takeState(config.OSP_STATE_DIR);
   progress.say("Starting the stack");
@@ -42,7 +49,7 @@ export async function startStack(
   try {
     const ports = await choosePorts(config, hosts.ports, readPorts(state.directory));
     writePorts(state.directory, ports);
-    const addresses = await hosts.bringUp({ config, state, ports, progress, environment, stops });
+    const addresses = await hosts.bringUp({ config, state, ports, platform, progress, environment, stops });
     writeStackEnv(state.directory, { ...addresses, OSP_WEBHOOK_SECRET: state.keys.OSP_WEBHOOK_SECRET });
     return { addresses, stop };
   } catch (error) {
@@ -84,7 +91,7 @@ const ownHosts: Hosts = {
       })(),
     ]);
     await progress.step("Doorbell (pg_net)", () => launch(doorbellProgram(addresses), building));
-    await progress.step("Deployer", () => launchDeployer(addresses, building));
+    await launchDeployer(addresses, building);
     return addresses;
   },
 };

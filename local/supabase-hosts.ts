@@ -1,11 +1,12 @@
-import { writeFileSync } from "node:fs";
+import { chmodSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { z } from "zod";
 import { formatError, formatProblems, problemsOf } from "../supabase/functions/_shared/problems.ts";
-import { allOrFirstFailure, launchBesideSupabase, launchDeployer } from "./building.ts";
+import { allOrFirstFailure, launchBesideSupabase } from "./building.ts";
 import { REPOSITORY, StackError } from "./config.ts";
 import { configureDatabase, migrate } from "./database.ts";
 import type { Hosts } from "./stack.ts";
+import { launchDeployer } from "./stack-platform.ts";
 import { addressesOf, type StackAddresses } from "./stack-programs.ts";
 import { runSupabaseCli, type SupabaseCli } from "./supabase-cli.ts";
 
@@ -55,7 +56,7 @@ export function supabaseHosts(
           await configureDatabase(addresses.DB_URL, FUNCTIONS_URL_INSIDE, state.keys);
         }),
       ]);
-      await progress.step("Deployer", () => launchDeployer(addresses, building));
+      await launchDeployer(addresses, building);
       return addresses;
     },
   };
@@ -70,7 +71,10 @@ async function start(cli: SupabaseCli): Promise<void> {
 }
 
 function writeFunctionsEnv(file: string, values: Record<string, string>): void {
-  writeFileSync(file, Object.entries(values).map(([name, value]) => `${name}=${value}\n`).join(""), { mode: 0o600 });
+  const lines = Object.entries(values).map(([name, value]) => `${name}=${value}\n`);
+  writeFileSync(file, "", { mode: 0o600 });
+  chmodSync(file, 0o600); // one that is there keeps its mode
+  writeFileSync(file, lines.join(""));
 }
 
 /** `NAME="value"` lines. @throws {StackError} naming what is missing */

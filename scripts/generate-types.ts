@@ -1,12 +1,10 @@
-// Writes client/database.types.ts from a migrated database: `node scripts/generate-types.ts <postgres url>`.
-import { writeFileSync } from "node:fs";
-import { fileURLToPath, pathToFileURL } from "node:url";
+import { fileURLToPath } from "node:url";
 import { execa } from "execa";
 
 const root = fileURLToPath(new URL("../", import.meta.url));
-const header = "// Generated from the migrations by scripts/generate-types.ts; do not edit.\n";
+const header = "// Generated from the migrations by `npm run types`; do not edit.\n";
 
-/** The types of our schemas as `supabase gen types` tells them, formatted. */
+/** What client/database.types.ts holds: the types of a database's schemas as `supabase gen types` tells them, formatted. */
 export async function generateTypes(databaseUrl: string): Promise<string> {
   const options = { cwd: root, preferLocal: true, localDir: root };
   const { stdout } = await execa(
@@ -18,13 +16,4 @@ export async function generateTypes(databaseUrl: string): Promise<string> {
   const types = stdout.slice(stdout.indexOf("export type Json"));
   const formatted = await execa("deno", ["fmt", "--ext", "ts", "-"], { ...options, input: header + types });
   return `${formatted.stdout}\n`;
-}
-
-if (import.meta.url === pathToFileURL(process.argv[1] ?? "").href) {
-  const [databaseUrl] = process.argv.slice(2);
-  if (databaseUrl === undefined) {
-    console.error("Cannot generate types: the argument is missing: the URL of a database with all migrations");
-    process.exit(2);
-  }
-  writeFileSync(new URL("../client/database.types.ts", import.meta.url), await generateTypes(databaseUrl));
 }

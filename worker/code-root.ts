@@ -2,10 +2,15 @@ import { lstat, realpath, stat } from "node:fs/promises";
 import { normalize, resolve, sep } from "node:path";
 import { fileURLToPath } from "node:url";
 import { BUILT_IN_ACTIVITIES_PATH, BUILT_IN_WORKFLOWS_PATH } from "../supabase/functions/_shared/manifest.ts";
+import { visible } from "../supabase/functions/_shared/visible-text.ts";
 
 /** A file in the code root that is missing, or is not one, or lies outside it. */
 export class CodePathError extends Error {
   override readonly name = "CodePathError";
+
+  constructor(message: string) {
+    super(visible(message)); // it names paths, whatever they hold
+  }
 }
 
 /** A module that a manifest names. */

@@ -1,3 +1,5 @@
+import { visible } from "../supabase/functions/_shared/visible-text.ts";
+
 /** How a worker ends. BSD's sysexits.h where it has a number; the deployer reads them. */
 export const EXIT_CODES = {
   clean: 0,
@@ -24,8 +26,8 @@ export class WorkerExitError extends Error {
 
 /** An error's words on one line, with those of its causes. */
 export function describeError(error: unknown): string {
-  if (!(error instanceof Error)) return String(error);
+  if (!(error instanceof Error)) return visible(String(error));
   const own = error instanceof AggregateError ? error.errors.map(describeError).join(", ") : error.message;
   const cause = error.cause === undefined ? "" : `: ${describeError(error.cause)}`;
-  return `${own}${own.includes(cause.slice(2)) ? "" : cause}`.replace(/\s+/g, " ").trim();
+  return visible(`${own}${own.includes(cause.slice(2)) ? "" : cause}`.replace(/\s+/g, " ").trim());
 }

@@ -2,13 +2,14 @@ import type { Pool } from "pg";
 import type { Logger } from "pino";
 import { cacheDirectory } from "../../host/cache-directory.ts";
 import type { DeployerConfig } from "../config.ts";
+import type { Scratch } from "../scratch.ts";
 import { createPlatformState } from "../platform-state.ts";
 import { createLocalPlatform, type LocalPlatform } from "./local/local-platform.ts";
 import { workersDirectory } from "./local/worker-record.ts";
-import { findCli } from "./railway/cli-binary.ts";
+import { cliSettings, pick, PROXIES } from "./railway/cli-settings.ts";
 import { createRailwayCli } from "./railway/railway-cli.ts";
 import { createRailwayPlatform, type RailwayPlatform } from "./railway/railway-platform.ts";
-import { createRedact } from "./railway/redact.ts";
+import { createRedact, passwordsOf } from "./railway/redact.ts";
 
 /** The platform that the configuration names. `local` has one supervisor, on `railway` any number of deployers work. */
 export type ChosenPlatform = { kind: "local"; platform: LocalPlatform } | {
@@ -16,23 +17,30 @@ export type ChosenPlatform = { kind: "local"; platform: LocalPlatform } | {
   platform: RailwayPlatform;
 };
 
-/** @throws {Error} when the platform cannot be used as it is set up */
+/** What a platform works with besides its settings. */
+export interface Site {
+  pool: Pool;
+  /** Of the deployer's process. */
+  environment: NodeJS.ProcessEnv;
+  scratch: Scratch;
+  log: Logger;
+}
+
+/** @throws {StartError} when the platform cannot be used as it is set up */
 export function createPlatform(
   config: DeployerConfig,
   instance: string,
-  pool: Pool,
-  environment: NodeJS.ProcessEnv,
-  log: Logger,
+  site: Site,
 ): ChosenPlatform {
-  const inherited = (...names: string[]) => pick(environment, names);
+  const { environment, log } = site;
   if (config.railway !== undefined) {
-    return { kind: "railway", platform: createRailway(config, config.railway, instance, pool, inherited, log) };
+    return { kind: "railway", platform: createRailway(config, config.railway, instance, site) };
   }
   const platform = createLocalPlatform({
     directory: workersDirectory(config.OSP_STATE_DIR),
     instance,
-    environment: { ...inherited("PATH", "HOME", "LANG", "TZ"), OSP_CACHE_DIR: cacheDirectory(environment) },
-    decisiveEnvironment: { ...inherited("NODE_EXTRA_CA_CERTS"), ...config.temporal },
+    environment: { ...pick(environment, ["PATH", "HOME", "LANG", "TZ"]), OSP_CACHE_DIR: cacheDirectory(environment) },
+    decisiveEnvironment: { ...pick(environment, ["NODE_EXTRA_CA_CERTS"]), ...config.temporal },
     deployTimeoutSeconds: config.OSP_DEPLOY_TIMEOUT_SECONDS,
     drainSeconds: config.OSP_DRAIN_SECONDS,
     log,
@@ -40,33 +48,25 @@ export function createPlatform(
   return { kind: "local", platform };
 }
 
-/** All that the CLI needs from its site; nothing else reaches it. */
-const proxies = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "NO_PROXY", "no_proxy"];
-const cliEnvironment = ["PATH", ...proxies, "SSL_CERT_FILE", "SSL_CERT_DIR"];
-
 function createRailway(
   config: DeployerConfig,
   railway: NonNullable<DeployerConfig["railway"]>,
   instance: string,
-  pool: Pool,
-  inherited: (...names: string[]) => Record<string, string>,
-  log: Logger,
+  { pool, environment, scratch, log }: Site,
 ): RailwayPlatform {
   const variables = { ...config.temporal, ...railway.variables };
-  const cli = {
-    binary: findCli(config.RAILWAY_CLI_PATH, inherited("PATH")["PATH"] ?? ""),
-    token: railway.token,
-    environment: inherited(...cliEnvironment),
-    timeoutSeconds: config.OSP_RAILWAY_CALL_TIMEOUT_SECONDS,
-  };
+  const timeoutSeconds = config.OSP_RAILWAY_CALL_TIMEOUT_SECONDS;
+  const { RAILWAY_CLI_PATH: path, OSP_CONCURRENCY: concurrency } = config;
+  const cli = cliSettings({ path, token: railway.token, timeoutSeconds, concurrency, scratch }, environment);
   return createRailwayPlatform({
     cli: createRailwayCli({ ...cli, tokenKind: "RAILWAY_API_TOKEN" }),
     projectTokenCli: createRailwayCli({ ...cli, tokenKind: "RAILWAY_TOKEN" }),
     redact: createRedact([
       railway.token,
       ...secretsOf(variables, railway.variables),
-      ...passwordsOf(inherited(...proxies)),
+      ...passwordsOf(pick(environment, PROXIES)),
     ]),
+    scratch,
     state: createPlatformState(pool, { platform: "railway", owner: config.owner }),
     project: railway.project,
     environment: railway.environment,
@@ -81,7 +81,8 @@ function createRailway(
     restartRetries: config.OSP_RAILWAY_RESTART_RETRIES,
     deployTimeoutSeconds: config.OSP_RAILWAY_DEPLOY_TIMEOUT_SECONDS,
     settleSeconds: config.OSP_RAILWAY_SETTLE_SECONDS,
-    requestsPerHour: config.OSP_RAILWAY_REQUESTS_PER_HOUR,
+    perHour: config.OSP_RAILWAY_REQUESTS_PER_HOUR,
+    perSecond: config.OSP_RAILWAY_REQUESTS_PER_SECOND,
     pollSeconds: config.OSP_RAILWAY_POLL_SECONDS,
     pollCapSeconds: config.OSP_RAILWAY_POLL_CAP_SECONDS,
     probeSeconds: config.OSP_RAILWAY_PROBE_SECONDS,
@@ -93,15 +94,4 @@ function createRailway(
 function secretsOf(all: Record<string, string>, own: Record<string, string>): string[] {
   const named = Object.entries(all).filter(([name]) => /KEY|TOKEN|SECRET|PASSWORD|_DATA$|AUTHORIZATION/.test(name));
   return [...Object.values(own), ...named.map(([, value]) => value)];
-}
-
-function passwordsOf(urls: Record<string, string>): string[] {
-  return Object.values(urls).flatMap((url) => (URL.canParse(url) ? [new URL(url).password] : []));
-}
-
-function pick(environment: NodeJS.ProcessEnv, names: string[]): Record<string, string> {
-  return Object.fromEntries(names.flatMap((name) => {
-    const value = environment[name];
-    return value === undefined ? [] : [[name, value]];
-  }));
 }

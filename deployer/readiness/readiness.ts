@@ -14,11 +14,12 @@ export type ReadinessResult =
 /** Does this revision really serve its queues? */
 export interface Readiness {
   wait(deployment: Deployment, signal: AbortSignal): Promise<ReadinessResult>;
-  close(): Promise<void>;
+  /** Why the judge itself cannot be asked now; undefined: it answers. */
+  whatIsAway(signal: AbortSignal): Promise<string | undefined>;
 }
 
 /** Trusts what `platform.deploy` said: for load tests, where no Temporal runs. */
 export const platformReadiness: Readiness = {
   wait: () => Promise.resolve({ ready: true, workerVersion: undefined }),
-  close: () => Promise.resolve(),
+  whatIsAway: () => Promise.resolve(undefined),
 };

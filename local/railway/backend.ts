@@ -165,6 +165,7 @@ async function respond(
   trouble: Trouble | undefined,
   land: () => Promise<Answer>,
 ): Promise<void> {
+  await trouble?.landsAfter;
   const landings = trouble === undefined ? 1 : trouble.lands ?? 0;
   let answer: Answer | undefined;
   for (let landing = 0; landing < landings; landing++) answer = await land();

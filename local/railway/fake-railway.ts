@@ -61,7 +61,8 @@ export async function startFakeRailway(options: FakeRailwayOptions = {}): Promis
   const journal: Journal = { requests: [], violations: [] };
   const faults = createFaults();
   const plans = createPlans();
-  const launch: Launch = { planFor: (instance) => plans.take(world, instance), run: options.runDeployment };
+  const running = trackRuns(options.runDeployment);
+  const launch: Launch = { planFor: (instance) => plans.take(world, instance), run: running?.run };
   const { authority, certificate, key } = await createCertificates(HOST);
   const seed = populate(world);
   const backend = createBackend({
@@ -90,10 +91,25 @@ export async function startFakeRailway(options: FakeRailwayOptions = {}): Promis
     operator: createOperator(world, seed.production, launch),
     async stop() {
       for (const { ending } of world.deployments.values()) ending.abort();
+      await running?.ended();
       await proxy.stop();
       await server.stop();
       rmSync(directory, { recursive: true, force: true });
     },
+  };
+}
+
+/** Whoever stops the stand-in waits for all that it runs. */
+function trackRuns(run: DeploymentRunner | undefined) {
+  if (run === undefined) return undefined;
+  const runs = new Set<Promise<void>>();
+  return {
+    run: (...[deployment, tell]: Parameters<DeploymentRunner>) => {
+      const ended = run(deployment, tell).finally(() => runs.delete(ended));
+      runs.add(ended);
+      return ended;
+    },
+    ended: async () => void await Promise.allSettled(runs),
   };
 }
 

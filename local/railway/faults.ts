@@ -4,6 +4,8 @@ import type { RecordedRequest } from "./journal.ts";
 export interface Trouble {
   /** How often it takes effect before the trouble: 0 by default; 2 for a request that a network repeats. */
   lands?: 0 | 1 | 2;
+  /** It takes effect only when this settles, whether its client still waits or is gone. */
+  landsAfter?: Promise<unknown>;
   /** What is sent. Left out, the answer of the last landing; `"cut"` closes the connection without a word. */
   answer?: Answer | "cut";
   /** Kept waiting until this settles, or the client gives up. */
@@ -40,6 +42,8 @@ const graphqlError = (message: string): Trouble => ({
 export const troubles = {
   /** Answered late; the effect is there at once. */
   late: (until: Promise<unknown>): Trouble => ({ lands: 1, until }),
+  /** On its way for a while: the effect comes late. */
+  onItsWay: (landsAfter: Promise<unknown>): Trouble => ({ lands: 1, landsAfter }),
   /** Takes effect twice and is answered once, as when a proxy repeats it. */
   twice: (): Trouble => ({ lands: 2 }),
   /** The connection is closed before the request has an effect. */

@@ -11,8 +11,10 @@ import {
   type World,
 } from "./world.ts";
 
-/** Brings one deployment to life. It may run what was uploaded, and tells with `moveTo` how that goes. */
-export type DeploymentRunner = (deployment: Deployment) => Promise<void>;
+export type TellStatus = (status: DeploymentStatus) => void;
+
+/** Brings one deployment to life: runs what was uploaded, and tells how that goes. Done when nothing of it runs any more. */
+export type DeploymentRunner = (deployment: Deployment, tell: TellStatus) => Promise<void>;
 
 /** How deployments come about: what a new one will go through, and who really runs it. */
 export interface Launch {
@@ -25,7 +27,7 @@ export interface Launch {
 const inFlight: DeploymentStatus[] = ["QUEUED", "INITIALIZING", "BUILDING", "DEPLOYING", "WAITING", "NEEDS_APPROVAL"];
 const serving: DeploymentStatus[] = ["SUCCESS", "SLEEPING", "CRASHED"];
 
-const isInFlight = ({ status }: Deployment) => inFlight.includes(status);
+export const isInFlight = ({ status }: Deployment) => inFlight.includes(status);
 export const isActive = ({ status }: Deployment) => serving.includes(status);
 export const canRedeploy = (deployment: Deployment) =>
   !isInFlight(deployment) && !["REMOVING", "REMOVED", "SKIPPED"].includes(deployment.status);
@@ -37,7 +39,10 @@ export function deploy(
   { files, message }: { files: UploadedFile[]; message: string | null },
   launch: Launch,
 ): Deployment {
-  for (const older of instance.deployments.filter(isInFlight)) moveTo(world, older, "REMOVED");
+  for (const older of instance.deployments.filter(isInFlight)) {
+    moveTo(world, older, "REMOVED");
+    older.plan = [];
+  }
   const deployment: Deployment = {
     id: randomUUID(),
     projectId: world.services.get(instance.serviceId)?.projectId ?? "",
@@ -59,7 +64,7 @@ export function deploy(
   };
   instance.deployments.push(deployment);
   world.deployments.set(deployment.id, deployment);
-  void launch.run?.(deployment).then(
+  void launch.run?.(deployment, (status) => moveTo(world, deployment, status)).then(
     () => afterRun(world, deployment),
     (error: unknown) => failRun(world, deployment, error),
   );
@@ -106,13 +111,14 @@ export function moveTo(world: World, deployment: Deployment, status: DeploymentS
 function endPredecessors(world: World, deployment: Deployment): void {
   const instance = findInstance(world, deployment.serviceId, deployment.environmentId);
   for (const other of instance?.deployments ?? []) {
-    if (other !== deployment && isActive(other)) end(world, other);
+    if (other !== deployment && isActive(other)) end(world, other, "replaced");
   }
 }
 
 /** Asks a deployment to end; REMOVED follows when its containers have drained, for which a plan needs one more step. */
-export function end(world: World, deployment: Deployment): void {
+export function end(world: World, deployment: Deployment, why: "removed" | "replaced" = "removed"): void {
   if (deployment.status === "REMOVED" || deployment.status === "REMOVING") return;
+  deployment.ending.abort(why);
   const hasContainers = deployment.replicas.length > 0;
   moveTo(world, deployment, hasContainers ? "REMOVING" : "REMOVED");
   deployment.plan = hasContainers ? ["REMOVED"] : [];

@@ -9,7 +9,7 @@ import {
   refuseProjectToken,
   textsOf,
 } from "./context.ts";
-import { canRedeploy, deploy, end, moveTo, redeployLatest } from "./lifecycle.ts";
+import { canRedeploy, deploy, end, isInFlight, moveTo, redeployLatest } from "./lifecycle.ts";
 import { removeService } from "./removal.ts";
 import { deploymentView, serviceView } from "./views.ts";
 import { addService, environmentsAffectedBy, findInstance, type ServiceInstance } from "./world.ts";
@@ -100,7 +100,11 @@ export const mutations = {
 
   deploymentRemove: ({ id }: { id: string }, context: Context) => endDeployment(id, context),
   deploymentStop: ({ id }: { id: string }, context: Context) => endDeployment(id, context),
-  deploymentCancel: ({ id }: { id: string }, context: Context) => endDeployment(id, context),
+  /** Of a build in progress; what Railway says of another one is not known. */
+  deploymentCancel({ id }: { id: string }, context: Context): boolean {
+    if (!isInFlight(deploymentFor(context, id))) throw new GraphQLError("Deployment is not in progress");
+    return endDeployment(id, context);
+  },
 
   deploymentRedeploy({ id }: { id: string }, context: Context) {
     const old = deploymentFor(context, id);

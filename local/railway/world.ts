@@ -91,7 +91,7 @@ export interface Deployment {
   settings: Record<string, unknown>;
   buildLog: LogLine[];
   deploymentLog: LogLine[];
-  /** Aborted when it is to end: removed, superseded, its service deleted. */
+  /** Aborted when it is to end: removed, superseded, its service deleted; with the reason `replaced` by one that is up. */
   ending: AbortController;
 }
 

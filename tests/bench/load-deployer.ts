@@ -8,6 +8,7 @@ import { openPool } from "../../deployer/open-pool.ts";
 import type { Platform } from "../../deployer/platforms/platform.ts";
 import { platformReadiness } from "../../deployer/readiness/readiness.ts";
 import { createRegistry, type Registry } from "../../deployer/registry.ts";
+import type { Scratch } from "../../deployer/scratch.ts";
 import { createWake, listen } from "../../deployer/wake.ts";
 import type { ClaimedMessage } from "./start-program.ts";
 
@@ -26,8 +27,8 @@ const noPlatform: Platform = {
 function tellClaims(registry: Registry): Registry {
   return {
     ...registry,
-    async claim(limit) {
-      const claims = await registry.claim(limit);
+    async claim(limit, takesSuspect) {
+      const claims = await registry.claim(limit, takesSuspect);
       const at = performance.timeOrigin + performance.now();
       const message: ClaimedMessage = { claimed: claims.map((claim) => claim.id), at };
       if (claims.length > 0) process.send?.(message);
@@ -39,6 +40,11 @@ function tellClaims(registry: Registry): Registry {
 const config = parseConfig(process.env);
 const log = pino({ level: "warn" });
 const pool = openPool(config.DATABASE_URL, config.OSP_LEASE_SECONDS);
+/** Nothing is staged: ten thousand directories would be a benchmark of the disk. */
+const scratch: Scratch = {
+  directory: () => Promise.resolve({ path: "", remove: () => Promise.resolve() }),
+  close: () => Promise.resolve(),
+};
 const wake = createWake();
 const stop = new AbortController();
 process.once("SIGTERM", () => {
@@ -55,13 +61,15 @@ await runDeployer({
   })),
   platform: noPlatform,
   readiness: platformReadiness,
-  stage: () => Promise.resolve({ directory: "", remove: () => Promise.resolve() }),
+  stage: () => scratch.directory("none"),
+  scratch,
   rules: { maxAttempts: 3, retrySeconds: 5, retryCapSeconds: 300, deferSeconds: 5, deferCapSeconds: 60 },
   wake,
   doorbell: config.FUNCTIONS_URL !== undefined && config.OSP_WEBHOOK_SECRET !== undefined
     ? createDoorbell(config.FUNCTIONS_URL, config.OSP_WEBHOOK_SECRET)
     : undefined,
   supervision: undefined,
+  isPlatformOpen: () => true,
   settings: {
     concurrency: config.OSP_CONCURRENCY,
     pollSeconds: config.OSP_POLL_SECONDS,

@@ -55,7 +55,7 @@ export async function withLoadStack<Result>(
         return addresses;
       },
     };
-    const stack = await startStack(config, environment, progress, hosts);
+    const stack = await startStack(config, environment, progress, { hosts });
     try {
       if (keys === undefined) throw new Error("The stack came up without keys");
       const { DB_URL, FUNCTIONS_URL } = stack.addresses;

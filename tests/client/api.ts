@@ -6,10 +6,16 @@ import type { TestDatabase } from "../support/database.ts";
 export interface TestApi {
   url: string;
   client: OspClient;
+  /** What it has logged. */
+  log(): string;
 }
 
-/** The real API over the test's database, in a process of its own, with a client of it. */
-export function useApi(database: TestDatabase): TestApi {
+/**
+ * The real API over the test's database, in a process of its own, with a client of it.
+ *
+ * @param environment further settings, asked for when it starts
+ */
+export function useApi(database: TestDatabase, environment: () => Record<string, string> = () => ({})): TestApi {
   const directory = temporaryDirectory();
   const api: Partial<TestApi> = {};
   let program: TestProgram | undefined;
@@ -20,6 +26,7 @@ export function useApi(database: TestDatabase): TestApi {
       OSP_API_PORT: "0",
       OSP_STATE_DIR: directory.path,
       FUNCTIONS_INTERNAL_URL: "http://127.0.0.1:9",
+      ...environment(),
     });
     api.url = program.url;
     api.client = createOspClient({ url: program.url, secretKey: KEYS.SECRET_KEY });
@@ -35,6 +42,7 @@ export function useApi(database: TestDatabase): TestApi {
     get client() {
       return started(api.client);
     },
+    log: () => started(program).stderr(),
   };
 }
 

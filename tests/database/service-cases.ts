@@ -1,3 +1,5 @@
+import { visible } from "../../supabase/functions/_shared/visible-text.ts";
+
 /** One table of cases for both judges of a row: the SQL of osp.services and the zod schema of the core. */
 export interface ServiceCase {
   title: string;
@@ -6,6 +8,33 @@ export interface ServiceCase {
   refused?: { path: string; rule: RegExp };
   /** What only zod sees: SQL accepts it, and the revision ends as `failed`. */
   onlyZod?: boolean;
+  /** What only SQL sees: the size of the row. */
+  onlySql?: boolean;
+  /** Postgres itself cannot read it, and says so by this SQLSTATE. */
+  sqlState?: string;
+  /** Where zod refuses it, if that is not where SQL does. */
+  zod?: { path: string; rule: RegExp };
+}
+
+/** JSON as it is written, where no value of JavaScript can be: doubled keys, numbers beyond a double, great depth. */
+class RawJson {
+  readonly text: string;
+
+  constructor(text: string) {
+    this.text = text;
+  }
+}
+
+/** The JSON of a column of a case; null for SQL's null. */
+export function jsonOf(value: unknown): string | null {
+  if (value instanceof RawJson) return value.text;
+  return value === null || value === undefined ? null : JSON.stringify(value);
+}
+
+/** The row as JavaScript reads it. */
+export function parsedRow(row: Record<string, unknown>): Record<string, unknown> {
+  const parse = (value: unknown): unknown => value instanceof RawJson ? JSON.parse(value.text) : value;
+  return Object.fromEntries(Object.entries(row).map(([key, value]) => [key, parse(value)]));
 }
 
 const good = {
@@ -16,6 +45,13 @@ const good = {
 };
 const named = (name: unknown) => ({ ...good, workflows: [{ name, activities: ["first"] }] });
 const acting = (activities: unknown) => ({ ...good, workflows: [{ name: "doWork", activities }] });
+const called = (service_name: string) => ({ ...good, service_name });
+const schemed = (service_schema: string) => ({ ...good, service_schema });
+const workflowsOf = (text: string) => ({ ...good, workflows: new RawJson(text) });
+const optionsOf = (text: string) => ({ ...good, options: new RawJson(text) });
+const posting = (activity_endpoint: string) => ({ ...good, options: { activity_endpoint } });
+const shown = (text: string) => visible(JSON.stringify(text));
+const nested = (depth: number) => "[".repeat(depth) + "]".repeat(depth);
 const many = (count: number, prefix: string) => Array.from({ length: count }, (_, index) => `${prefix}${index}`);
 const identifier = /must match/;
 
@@ -239,4 +275,306 @@ export const serviceCases: ServiceCase[] = [
     refused: { path: "options", rule: /colour/ },
     onlyZod: true,
   },
+
+  // Hostile, and yet a name for people: it arrives as it is, byte for byte.
+  ...[
+    "'; drop table osp.services; --",
+    "$(reboot) `reboot` | reboot & reboot; reboot > /dev/null",
+    "--help",
+    "-rf /",
+    "../../../etc/passwd",
+    "%s %n %00 \\0 \\u0000",
+    "{activity} ${activity} {{activity}} <%= activity %> #{activity}",
+    "<script>alert(1)</script>",
+    "__proto__",
+    "e\u0301 is not \u00e9", // the same to the eye, two texts
+    "p\u0430yp\u0430l", // with Cyrillic letters
+    "\u{1f469}\u200d\u{1f469}\u200d\u{1f466} joined",
+    "\u0646\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",
+    "\u05d0\u200e 1",
+    "\u{1f3f4}\u{e0067}\u{e0062}\u{e0065}\u{e006e}\u{e0067}\u{e007f}",
+  ].map((name) => ({ title: `a name for people like ${shown(name)}`, row: called(name) })),
+  ...["constructor", "prototype", "hasownproperty", "null", "true", "select", "con", `a${"_".repeat(62)}`].map((
+    schema,
+  ) => ({
+    title: `a schema named ${schema}`,
+    row: schemed(schema),
+  })),
+  {
+    title: "a key that stands twice: the last one counts, for both",
+    row: workflowsOf('[{"name": "bad name", "name": "a", "activities": [7], "activities": ["x"]}]'),
+  },
+  {
+    title: "numbers in another spelling",
+    row: optionsOf('{"activity_timeout_seconds": 3e1, "activity_max_attempts": 5.000}'),
+  },
+
+  ...[
+    ["an escape sequence of a terminal", "a\u001b[2Jb"],
+    ["a bell", "a\u0007b"],
+    ["a carriage return and a line feed", "a\r\nSet-Cookie: b"],
+    ["a tab", "a\tb"],
+    ["DEL", "a\u007fb"],
+    ["a control sequence introducer of 8 bits", "a\u009b31mb"],
+    ["a next line", "a\u0085b"],
+    ["a line separator", "a\u2028b"],
+    ["a paragraph separator", "a\u2029b"],
+  ].map(([title, name = ""]) => ({
+    title: `a name with ${title}`,
+    row: called(name),
+    refused: { path: "service_name", rule: /control characters/ },
+  })),
+  ...[
+    ["a right-to-left override", "invoice\u202efdp.exe"],
+    ["an embedding", "a\u202ab\u202c"],
+    ["an isolate", "a\u2067b\u2069"],
+    ["a zero-width space", "pay\u200bpal"],
+    ["a word joiner", "pay\u2060pal"],
+    ["a byte order mark", "\ufeffname"],
+    ["an interlinear annotation", "a\ufff9b\ufffac\ufffb"],
+  ].map(([title, name = ""]) => ({
+    title: `a name with ${title}`,
+    row: called(name),
+    refused: { path: "service_name", rule: /turn text around or hide/ },
+  })),
+  ...["\u00a0", "\u3164", "\u2800", "\u200d\ufe0f", "\u00ad \u2003"].map((name) => ({
+    title: `a name of nothing that shows: ${shown(name)}`,
+    row: called(name),
+    refused: { path: "service_name", rule: /blank/ },
+  })),
+  {
+    title: "a name with NUL",
+    row: called("a\0b"),
+    refused: { path: "service_name", rule: /control characters/ },
+    sqlState: "22021",
+  },
+  {
+    title: "a name with half a character (a driver of SQL sends another one for it)",
+    row: called("a\ud800b"),
+    refused: { path: "service_name", rule: /half a character/ },
+    onlyZod: true,
+  },
+
+  ...[
+    "--help",
+    "-a",
+    "../a",
+    "a/../b",
+    "a.b",
+    "a b",
+    "a-b",
+    "__proto__",
+    "_a",
+    "1a",
+    "a\u202e",
+    "\uff41",
+    "\u0430",
+    "a\u0301",
+    "a;reboot",
+    "$(a)",
+    "{a}",
+    "a%2fb",
+  ]
+    .map((schema) => ({
+      title: `a schema like ${shown(schema)}`,
+      row: schemed(schema),
+      refused: { path: "service_schema", rule: identifier },
+    })),
+  {
+    title: "a schema with NUL",
+    row: schemed("a\0"),
+    refused: { path: "service_schema", rule: identifier },
+    sqlState: "22021",
+  },
+
+  ...[
+    "--help",
+    "a\u001b[31m",
+    "a\u202eb",
+    "a\u200bb",
+    "proc\u0435ss",
+    "\uff41",
+    "e\u0301",
+    "a;b",
+    "$(a)",
+    "{a}",
+    "a.b",
+    "a b",
+    "",
+    "a\n",
+  ].map((name) => ({
+    title: `a workflow named ${shown(name)}`,
+    row: named(name),
+    refused: { path: "workflows[0].name", rule: identifier },
+  })),
+  {
+    title: "a workflow name with NUL",
+    row: workflowsOf('[{"name": "a\\u0000b", "activities": ["x"]}]'),
+    refused: { path: "workflows[0].name", rule: identifier },
+    sqlState: "22P05",
+  },
+  {
+    title: "a workflow name with half a character",
+    row: workflowsOf('[{"name": "a\\ud800", "activities": ["x"]}]'),
+    refused: { path: "workflows[0].name", rule: identifier },
+    sqlState: "22P02",
+  },
+  ...["__proto__", "constructor", "prototype", "toString", ""].map((key) => ({
+    title: `a workflow with the key ${shown(key)}`,
+    row: workflowsOf(`[{"name": "a", "activities": ["x"], ${JSON.stringify(key)}: {"polluted": true}}]`),
+    refused: { path: "workflows[0]", rule: new RegExp(`"${key}"`) },
+  })),
+  {
+    title: "a workflow with a key that would clear a terminal",
+    row: workflowsOf('[{"name": "a", "activities": ["x"], "\\u001b[2J\\u202e": 1}]'),
+    refused: { path: "workflows[0]", rule: /"\\u001b\[2J\\u202e"/ },
+  },
+  {
+    title: "workflows nested 5,000 deep",
+    row: workflowsOf(nested(5000)),
+    refused: { path: "workflows[0]", rule: /must be an object/ },
+  },
+  {
+    title: "a workflow name nested 5,000 deep",
+    row: workflowsOf(`[{"name": ${nested(5000)}, "activities": ["x"]}]`),
+    refused: { path: "workflows[0].name", rule: /must be a string/ },
+  },
+  {
+    title: "workflows nested 100,000 deep",
+    row: workflowsOf(nested(100_000)),
+    refused: { path: "workflows[0]", rule: /must be an object/ },
+    sqlState: "54001",
+  },
+  {
+    title: "numbers whose text would be 650 MB",
+    row: workflowsOf(`{"a": [${"1e131071,".repeat(5000)}0]}`),
+    refused: { path: "workflows", rule: /must be an array/ },
+  },
+  {
+    title: "a number that no numeric can hold",
+    row: workflowsOf("[1e200000]"),
+    refused: { path: "workflows[0]", rule: /must be an object/ },
+    sqlState: "22003",
+  },
+
+  {
+    title: "options nested 33 deep",
+    row: optionsOf(`{"a": ${nested(33)}}`),
+    refused: { path: "options", rule: /nested/ },
+    zod: { path: "options", rule: /"a"/ },
+  },
+  {
+    title: "options nested 5,000 deep",
+    row: optionsOf(`{"a": ${nested(5000)}}`),
+    refused: { path: "options", rule: /nested/ },
+    zod: { path: "options", rule: /"a"/ },
+  },
+  {
+    title: "options nested 32 deep",
+    row: optionsOf(`{"a": ${nested(31)}}`),
+    refused: { path: "options", rule: /"a"/ },
+    onlyZod: true,
+  },
+  ...["1e400", "-1e400", "1e-400", '[0, {"b": 1e131071}]'].map((number) => ({
+    title: `an option that holds ${number}`,
+    row: optionsOf(`{"a": ${number}}`),
+    refused: { path: "options", rule: /no number beyond/ },
+    zod: { path: "options", rule: /"a"/ },
+  })),
+  {
+    title: "a timeout beyond a double",
+    row: optionsOf('{"activity_timeout_seconds": 1e400}'),
+    refused: { path: "options", rule: /no number beyond/ },
+    zod: { path: "options.activity_timeout_seconds", rule: /Infinity must be a whole number/ },
+  },
+  {
+    title: "a timeout that a double rounds to a whole number is none yet",
+    row: optionsOf('{"activity_timeout_seconds": 30.5}'),
+    refused: { path: "options.activity_timeout_seconds", rule: /whole number/ },
+    onlyZod: true,
+  },
+  {
+    title: "a timeout beyond what is safe",
+    row: optionsOf('{"activity_timeout_seconds": 9007199254740993}'),
+    refused: { path: "options.activity_timeout_seconds", rule: /whole number|86400/ },
+    onlyZod: true,
+  },
+  ...["__proto__", "constructor", "toString", "code"].map((key) => ({
+    title: `an option named ${key}`,
+    row: optionsOf(`{${JSON.stringify(key)}: {"polluted": true}}`),
+    refused: { path: "options", rule: new RegExp(`"${key}"`) },
+    onlyZod: true,
+  })),
+  {
+    title: "an option whose name would clear a terminal",
+    row: optionsOf('{"\\u001b[2J\\u202e": 1}'),
+    refused: { path: "options", rule: /"\\u001b\[2J\\u202e"/ },
+    onlyZod: true,
+  },
+  ...[
+    "javascript:alert(1)",
+    "file:///etc/passwd",
+    "data:text/html,x",
+    "ftp://example.com/",
+    "//example.com/",
+    "https:example.com",
+    "https://user@example.com/",
+    "https://{service_schema}@example.com/",
+    "https://{activity}:{activity}@example.com/",
+    "https://example.com/{",
+    "https://example.com/{{activity}}",
+    "https://example.com/{service_schema}/{secret}",
+    "https://example.com/{service_{activity}schema}",
+    "https://exam\nple.com/",
+    "https://example.com/\r\nx-injected: 1",
+    "https://example.com/ x",
+    " https://example.com/",
+    "https:\\\\example.com\\x",
+    "https://example.com/\u202e",
+    "https://exam\u200bple.com/",
+    "https://exam\u00adple.com/",
+    "https://example.com/\u001b[2J",
+    "https://example.com:99999/",
+    "https://",
+    "",
+    `https://example.com/${"a".repeat(2048)}`,
+  ].map((endpoint) => ({
+    title: `an endpoint like ${shown(endpoint.slice(0, 60))}`,
+    row: posting(endpoint),
+    refused: { path: "options.activity_endpoint", rule: /http or https URL|2048 characters/ },
+    onlyZod: true,
+  })),
+  ...[
+    "http://127.0.0.1:8080/{activity}?service={service_schema}#x",
+    "HTTPS://EXAMPLE.COM/{activity}",
+    "https://[::1]/a%2f..%00",
+    "https://b\u00fccher.example/{activity}",
+    "https://example.com/$(reboot)/'%22/{activity}",
+  ].map((endpoint) => ({ title: `an endpoint like ${endpoint}`, row: posting(endpoint) })),
+
+  { title: "a row of 262144 bytes of JSON", row: { ...good, workflows: workflowsOfBytes(262_144 - 2) } },
+  {
+    title: "a row of 262145 bytes of JSON",
+    row: { ...good, workflows: workflowsOfBytes(262_145 - 2) },
+    refused: { path: "workflows and options", rule: /262145 bytes, must have at most 262144/ },
+    onlySql: true,
+  },
 ];
+
+/** Valid workflows whose text is exactly so long, as Postgres writes jsonb: with a blank after each colon and comma. */
+function workflowsOfBytes(bytes: number) {
+  const written = (value: unknown) => JSON.stringify(value).replaceAll(/([:,])(?=["[{])/g, "$1 ").length;
+  const workflows = many(24, "w").map((name) => ({
+    name,
+    activities: many(100, "a").map((one) => one.padEnd(100, "_")),
+  }));
+  const left = bytes - written(workflows);
+  workflows.forEach((workflow, index) => {
+    // Spread, for a name has at most 128 characters.
+    const share = Math.floor(left / 24) + (index < left % 24 ? 1 : 0);
+    workflow.activities = workflow.activities.map((name, place) =>
+      name.padEnd(100 + Math.floor(share / 100) + (place < share % 100 ? 1 : 0), "_")
+    );
+  });
+  return workflows;
+}

@@ -1,12 +1,14 @@
 import { pino } from "pino";
-import { beforeEach, expect, test } from "vitest";
+import { afterAll, beforeEach, expect, test } from "vitest";
 import { attempt } from "../../deployer/attempt.ts";
 import { runDeployer } from "../../deployer/deployer.ts";
 import type { Platform } from "../../deployer/platforms/platform.ts";
 import { platformReadiness } from "../../deployer/readiness/readiness.ts";
 import { createRegistry, type Registry } from "../../deployer/registry.ts";
+import { createScratch } from "../../deployer/scratch.ts";
 import { createWake } from "../../deployer/wake.ts";
 import { useDatabase } from "../support/database.ts";
+import { idle } from "../support/deploy-request.ts";
 import { createTestHandler, ring } from "../support/edge-function.ts";
 import { eventually, insertService, registryOf } from "../support/services.ts";
 
@@ -18,6 +20,8 @@ const registry: Registry = createRegistry(pool, settings);
 const rules = { maxAttempts: 3, retrySeconds: 0, retryCapSeconds: 0, deferSeconds: 0, deferCapSeconds: 0 };
 const log = pino({ level: "silent" });
 const never = new AbortController().signal;
+const scratch = createScratch();
+afterAll(() => scratch.close());
 beforeEach(async () => {
   await database.rows(`delete from osp.services`);
   await database.rows(`delete from osp_metadata.worker_registry`);
@@ -34,6 +38,8 @@ const depsOf = (platform: Platform, overrides: Partial<Registry> = {}) => ({
   platform,
   readiness: platformReadiness,
   rules,
+  scratch,
+  idle,
   log,
 });
 
@@ -116,6 +122,7 @@ async function whatEnds(
     wake: createWake(),
     doorbell: undefined,
     supervision: overrides.supervision,
+    isPlatformOpen: () => true,
     settings: {
       concurrency: 1,
       pollSeconds: 0.1,
@@ -168,6 +175,7 @@ test("what a dead deployer had in hand is claimed when its lease runs out, not a
     wake,
     doorbell: undefined,
     supervision: undefined,
+    isPlatformOpen: () => true,
     settings: {
       concurrency: 1,
       pollSeconds: 600, // longer than the test may take

@@ -94,6 +94,68 @@ test("disable stops the worker, enable starts it, delete removes it", async () =
   ]);
 });
 
+test("a revision that fails, whether refused or not ready, leaves the older one serving", async () => {
+  await insertService(database, "careful");
+  await settled("careful");
+  const serving = await machine.workers();
+  const expectOlderServes = async (revision: number, error_code: unknown) => {
+    expect(await settled("careful")).toMatchObject({ revision, deployment_status: "failed", error_code });
+    expect((await registryOf(database, "careful"))[0]).toMatchObject({
+      deployment_status: "deployed",
+      stop_requested_at: null,
+    });
+    expect(await machine.workers()).toEqual(serving);
+    expect(
+      await database.rows(
+        `select state, wanted_revision, running_revision from osp_metadata.worker_status where service_schema = 'careful'`,
+      ),
+    ).toEqual([{ state: "failed", wanted_revision: revision, running_revision: 1 }]);
+  };
+  await database.rows(`update osp.services set options = '{"colour": "red"}' where service_schema = 'careful'`);
+  await expectOlderServes(2, "spec_invalid");
+
+  await database.rows(
+    `update osp.services set service_name = 'Doomed', options = '{}' where service_schema = 'careful'`,
+  );
+  await handler(ring());
+  // Every worker of the new revision dies before it is ready.
+  await eventually(async () => {
+    for (const pid of (await machine.workers()).filter((one) => !serving.includes(one))) process.kill(pid, "SIGKILL");
+    return await newestRow("careful");
+  }, (row) => row.deployment_status === "failed");
+  // Killed so early that nobody had seen it run, or later.
+  await expectOlderServes(3, expect.stringMatching(/^worker_(exited|not_started)$/));
+});
+
+test("rolled back, the earlier spec runs again as a revision of its own", async () => {
+  await insertService(database, "rolled_back", { name: "Good" });
+  await settled("rolled_back");
+  await database.rows(`update osp.services set service_name = 'Bad' where service_schema = 'rolled_back'`);
+  await settled("rolled_back");
+  const [asked] = await database.rows<{ deployment_id: string }>(`select * from osp.rollback('rolled_back', 1)`);
+  expect(await settled("rolled_back")).toMatchObject({
+    id: asked?.deployment_id,
+    revision: 3,
+    source: "rollback",
+    deployment_status: "deployed",
+    manifest: { revision: 3, service_name: "Good" },
+  });
+  await database.rows(`delete from osp.services where service_schema = 'rolled_back'`);
+  await settled("rolled_back");
+  await database.rows(`select osp.rollback('rolled_back', 2)`);
+  expect(await settled("rolled_back")).toMatchObject({
+    revision: 5,
+    deployment_status: "deployed",
+    manifest: { service_name: "Bad" },
+  });
+  expect(
+    await database.rows(
+      `select revision, source, rolled_back_to, waited + deploying_took = total_took as adds_up
+      from osp_metadata.deployment_history where service_schema = 'rolled_back' order by revision desc limit 1`,
+    ),
+  ).toEqual([{ revision: 5, source: "rollback", rolled_back_to: 2, adds_up: true }]);
+});
+
 test("a worker that dies is started again", async () => {
   await insertService(database, "mortal");
   const before = await machine.workers();

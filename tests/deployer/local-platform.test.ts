@@ -15,6 +15,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "vitest
 import { createLocalPlatform, type LocalPlatform } from "../../deployer/platforms/local/local-platform.ts";
 import { stopAllWorkers } from "../../deployer/platforms/local/stop-all.ts";
 import { findWorkers } from "../../deployer/platforms/local/strays.ts";
+import { createRestarts } from "../../deployer/platforms/local/restarts.ts";
 import { createTurns } from "../../deployer/platforms/local/turns.ts";
 import { boundLog, logTail } from "../../deployer/platforms/local/worker-log.ts";
 import type { WorkerRecord } from "../../deployer/platforms/local/worker-record.ts";
@@ -22,6 +23,7 @@ import type { WorkerSettings } from "../../deployer/platforms/local/workers.ts";
 import type { DeployRequest } from "../../deployer/platforms/platform.ts";
 import { buildManifest } from "../../supabase/functions/_shared/build-manifest.ts";
 import { cacheDirectory } from "../../host/cache-directory.ts";
+import { requestDefaults, stopRequest } from "../support/deploy-request.ts";
 import { eventually } from "../support/services.ts";
 import { startTemporalServer, type TemporalServer } from "../support/temporal-server.ts";
 
@@ -74,9 +76,7 @@ async function requestOf(revision: number, changes: Partial<DeployRequest> = {})
     deploymentId: `deployment-${revision}`,
     manifest,
     directory: upload,
-    known: { serviceId: undefined, deploymentId: undefined },
-    remember: () => Promise.resolve(),
-    untilServing: () => Promise.resolve(),
+    ...requestDefaults(),
     ...changes,
   };
 }
@@ -141,10 +141,10 @@ test("a stop whose lease is lost says so at once, and the workers of others are 
   await deploy(platform, 1);
   const stop = new AbortController();
   stop.abort("lease_lost");
-  await expect(platform.stop({ serviceSchema: SERVICE, id: SERVICE }, stop.signal)).rejects.toBe("lease_lost");
+  await expect(platform.stop(stopRequest(SERVICE), stop.signal)).rejects.toBe("lease_lost");
   expect(pids()).toHaveLength(1);
-  await platform.stop({ serviceSchema: "another_service", id: "another_service" }, never);
-  await platform.remove({ serviceSchema: SERVICE, id: SERVICE }, never);
+  await platform.stop(stopRequest("another_service"), never);
+  await platform.remove(stopRequest(SERVICE), never);
   expect(pids()).toEqual([]);
 });
 
@@ -152,7 +152,7 @@ test("stops at the same time end a worker once, in order", async () => {
   const platform = platformOf();
   await deploy(platform, 1);
   const log = join(directory, SERVICE, "1.log");
-  const service = { serviceSchema: SERVICE, id: SERVICE };
+  const service = stopRequest(SERVICE);
   await Promise.all([platform.stop(service, never), platform.remove(service, never), platform.stop(service, never)]);
   expect(logTail(log).match(/"event":"worker.exit","code":0/g)).toHaveLength(1);
 });
@@ -178,14 +178,19 @@ test("a worker that another deployer has started again is not started twice", as
   const supervising = new AbortController();
   const second = platformOf();
   await second.adopt();
-  const loops = [first, second].map((platform) => platform.supervise(() => true, supervising.signal));
+  const loops = [first, second].map((platform) =>
+    platform.supervise({ isHeld: () => true, holdsLock: () => true }, supervising.signal)
+  );
   const [before] = pids();
   process.kill(before ?? 0, "SIGKILL");
   await eventually(() => Promise.resolve(pids()), ([pid]) => pid !== undefined && pid !== before);
   // Either has looked since: a death is acted upon after half a second, by the clock of each.
   await eventually(
     () => Promise.resolve(logTail(join(directory, SERVICE, "1.log"))),
-    (text) => (text.match(/"event":"worker.ready"/g) ?? []).length >= 2,
+    // The first may have been killed before it could say so.
+    (text) =>
+      text.split(`"event":"worker.starting"`).length > 2 &&
+      /"worker.ready"/.test(text.split("worker.starting").at(-1) ?? ""),
   );
   supervising.abort();
   await Promise.all(loops);
@@ -222,4 +227,38 @@ test("turns on one key run one after another, on others at once, and a failure e
   await second;
   expect(order).toEqual(["a1 begins", "b1", "a1 ends", "a2"]);
   await eventually(() => Promise.resolve(turns.isTaken("a")), (isTaken) => !isTaken);
+});
+
+test("a worker that dies again and again is started later each time, and in the end taken for lost", () => {
+  let now = 0;
+  const restarts = createRestarts(() => now);
+  const waits: number[] = [];
+  for (let death = 1; death <= 8; death++) {
+    const { isNew, inMs } = restarts.due("s/1");
+    expect(isNew).toBe(true);
+    expect(restarts.isHopeless("s/1")).toBe(death >= 6);
+    waits.push(inMs);
+    now += inMs;
+    expect(restarts.due("s/1").isDue).toBe(true);
+  }
+  expect(waits).toEqual([500, 1000, 2000, 4000, 8000, 16_000, 30_000, 30_000]);
+  now += 60_001; // it lives that long
+  expect(restarts.isHopeless("s/1")).toBe(false);
+  expect(restarts.due("s/1").inMs).toBe(500);
+});
+
+test("without the lock nothing is done to a worker, and its record is left to whoever has it", async () => {
+  const platform = platformOf();
+  await deploy(platform, 1);
+  const before = pids();
+  const over = new AbortController();
+  over.abort();
+  await platform.supervise({ isHeld: () => false, holdsLock: () => false }, over.signal);
+  await expect(deploy(platform, 2)).rejects.toMatchObject({ code: "lease_lost" });
+  await expect(platform.remove(stopRequest(SERVICE), never)).rejects.toMatchObject({
+    code: "lease_lost",
+  });
+  expect(pids()).toEqual(before);
+  expect(recordOf(1)?.state).toBe("current");
+  expect(recordOf(2)).toBeUndefined();
 });

@@ -1,17 +1,19 @@
-import { expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import type { Deployment } from "../../deployer/platforms/railway/answers.ts";
 import { failureOfDeployment } from "../../deployer/platforms/railway/deployment-failure.ts";
 import { isAlive, standingOf } from "../../deployer/platforms/railway/deployment-status.ts";
 import {
   desiredSettings,
   desiredVariables,
-  differingSettings,
+  layoutOf,
+  settingsToSet,
 } from "../../deployer/platforms/railway/desired-service.ts";
 import { logText } from "../../deployer/platforms/railway/read-logs.ts";
 import { createRedact } from "../../deployer/platforms/railway/redact.ts";
 import { serviceName } from "../../deployer/platforms/railway/service-name.ts";
 import { findBegun } from "../../deployer/platforms/railway/upload-revision.ts";
 import type { DeployRequest } from "../../deployer/platforms/platform.ts";
+import { requestDefaults } from "../support/deploy-request.ts";
 import { parseManifest } from "../../supabase/functions/_shared/manifest.ts";
 
 const deployment = (status: string, id = "d1"): Deployment => ({
@@ -40,8 +42,13 @@ test.each([
   expect(isAlive(deployment(status))).toBe(alive);
 });
 
-test("a running deployment that was stopped has ended", () => {
-  expect(standingOf({ ...deployment("SUCCESS"), deploymentStopped: true })).toBe("ended");
+test("a running deployment whose containers have ended has failed, and says so where the worker does not", () => {
+  const stopped = { ...deployment("SUCCESS"), deploymentStopped: true };
+  expect(standingOf(stopped)).toBe("failed");
+  expect(failureOfDeployment(stopped, { build: "", run: "" }, 300)).toMatchObject({
+    class: "transient",
+    code: "deployment_stopped",
+  });
 });
 
 const exit = (code: number, problems: string[]) => JSON.stringify({ level: 50, event: "worker.exit", code, problems });
@@ -108,13 +115,46 @@ const settings = {
   ...{ healthcheckSeconds: 300, replicas: 1, restartPolicy: "ON_FAILURE" as const, restartRetries: 10 },
 };
 
-test("only settings that differ are changed", () => {
+const deployedIn = (regions: Record<string, number>): Deployment => {
+  const multiRegionConfig = Object.fromEntries(
+    Object.entries(regions).map(([region, numReplicas]) => [region, { numReplicas }]),
+  );
+  return { ...deployment("SUCCESS"), meta: { serviceManifest: { deploy: { multiRegionConfig } } } };
+};
+
+describe("settings of a service", () => {
   const desired = desiredSettings(settings);
-  const actual = { ...desired, serviceName: "s", latestDeployment: null, activeDeployments: [] };
-  expect(differingSettings(desired, { ...actual, numReplicas: null })).toBeUndefined();
-  expect(differingSettings(desired, { ...actual, healthcheckPath: null, numReplicas: 3 })).toEqual({
-    healthcheckPath: "/readyz",
-    numReplicas: 1,
+  const actual = { ...desired, serviceName: "s", numReplicas: null, latestDeployment: null, activeDeployments: [] };
+
+  test("that are as they should be stay alone", () => {
+    expect(settingsToSet(settings, actual)).toBeUndefined();
+    expect(settingsToSet({ ...settings, replicas: 2 }, { ...actual, numReplicas: 2 })).toBeUndefined();
+    const latestDeployment = deployedIn({ west: 1, east: 2 });
+    expect(settingsToSet({ ...settings, replicas: undefined }, { ...actual, latestDeployment })).toBeUndefined();
+  });
+
+  test("are set all together when one differs, replicas by region among them", () => {
+    expect(settingsToSet(settings, undefined)).toEqual({ ...desired, numReplicas: 1 });
+    const changed = { ...actual, healthcheckPath: null };
+    expect(settingsToSet(settings, changed)).toEqual({ ...desired, numReplicas: 1 });
+    const latestDeployment = deployedIn({ west: 1, east: 2 });
+    expect(settingsToSet({ ...settings, replicas: undefined }, { ...changed, latestDeployment })).toEqual({
+      ...desired,
+      multiRegionConfig: { west: { numReplicas: 1 }, east: { numReplicas: 2 } },
+    });
+  });
+
+  test("replicas that somebody set by region are brought to what the operator wants", () => {
+    const latestDeployment = deployedIn({ west: 3 });
+    expect(settingsToSet({ ...settings, replicas: 1 }, { ...actual, numReplicas: 1, latestDeployment })).toEqual({
+      ...desired,
+      multiRegionConfig: { west: { numReplicas: 1 } },
+    });
+  });
+
+  test("a deployment that tells no regions has none", () => {
+    expect(layoutOf({ ...deployment("SUCCESS"), meta: { reason: "deploy" } })).toBeUndefined();
+    expect(layoutOf(null)).toBeUndefined();
   });
 });
 
@@ -131,6 +171,7 @@ interface Case {
   latest: string;
   status?: string;
   row?: string;
+  rejected?: string[];
 }
 
 test.each<[string, Case, { id: string; isCertain: boolean } | undefined]>([
@@ -142,20 +183,24 @@ test.each<[string, Case, { id: string; isCertain: boolean } | undefined]>([
   ["the one from before", { known: undefined, previous: "d1", latest: "d1" }, undefined],
   ["one that came after ours", { known: "d2", previous: "d1", latest: "d3" }, undefined],
   ["one that has ended", { known: "d2", previous: "d1", latest: "d2", status: "FAILED" }, undefined],
+  [
+    "one that an earlier attempt found unfit",
+    { known: "d2", previous: "d1", latest: "d2", rejected: ["d2"] },
+    undefined,
+  ],
   ["one of another row", { known: undefined, previous: "d1", latest: "d2", row: "other" }, undefined],
 ])(
   "which deployment an attempt goes on with: %s",
-  (_, { known, previous, latest, status = "SUCCESS", row = "row" }: Case, expected) => {
+  (_, { known, previous, latest, status = "SUCCESS", row = "row", rejected = [] }: Case, expected) => {
     const request: DeployRequest = {
       ...{ serviceSchema: "s", revision: 2, deploymentId: "row", directory: "", manifest },
-      known: { serviceId: "svc", deploymentId: known },
-      remember: () => Promise.resolve(),
-      untilServing: () => Promise.resolve(),
+      ...requestDefaults(),
+      known: { serviceId: "svc", deploymentId: known, rejectedDeploymentIds: rejected, mayBeDouble: false },
     };
     const found = {
       serviceInstance: {
         ...desiredSettings(settings),
-        ...{ serviceName: "s", activeDeployments: [], latestDeployment: deployment(status, latest) },
+        ...{ serviceName: "s", numReplicas: 1, activeDeployments: [], latestDeployment: deployment(status, latest) },
       },
       variables: {
         ...desiredVariables({ ...request, deploymentId: row }, settings, previous),
@@ -171,4 +216,9 @@ test("a secret is taken out of a text in every form, the longest first", () => {
   expect(redact('tok/en+1 and more, tok/en+1, tok%2Fen%2B1, "with \\"quotes\\"", abc')).toBe(
     '***, ***, ***, "***", abc',
   );
+});
+
+test("a secret of several lines is known when its lines are joined", () => {
+  const redact = createRedact(["-----BEGIN KEY-----\nMIIE\n-----END KEY-----\n"]);
+  expect(redact("bad: -----BEGIN KEY----- MIIE -----END KEY-----")).toBe("bad: ***");
 });

@@ -5,6 +5,8 @@ import type { CliResult } from "../../deployer/platforms/railway/railway-cli.ts"
 const throttled = (seconds: number) => ({ class: "throttled", code: "railway_throttled", retryAfterSeconds: seconds });
 const unreachable = { class: "unavailable", code: "railway_unreachable", isAmbiguous: true };
 const unauthorized = { class: "unavailable", code: "railway_unauthorized" };
+/** Met by everything alike: it uses up nobody's attempts. */
+const siteFault = (code: string) => ({ class: "unavailable", code });
 const permanent = (code: string) => ({ class: "permanent", code });
 const transient = (code: string) => ({ class: "transient", code, isAmbiguous: true });
 
@@ -23,7 +25,7 @@ test.each([
   ["Failed to upload code with status code 404 Not Found", permanent("upload_refused")],
   [
     "error sending request for url (https://backboard.railway.com/): client error (Connect): invalid peer certificate: UnknownIssuer",
-    permanent("railway_certificate"),
+    siteFault("railway_certificate"),
   ],
   ["Failed to fetch: error sending request for url (https://backboard.railway.com/graphql/v2)", unreachable],
   ["error sending request for url (https://…/up): operation timed out", unreachable],
@@ -37,8 +39,8 @@ test.each([
   ["Railway API request failed with HTTP 502 Bad Gateway", {
     ...{ class: "unavailable", code: "railway_unavailable", isAmbiguous: true },
   }],
-  ["Railway API request failed with HTTP 400 Bad Request", permanent("railway_api_mismatch")],
-  ['Cannot query field "frobnicate" on type "Query"', permanent("railway_api_mismatch")],
+  ["Railway API request failed with HTTP 400 Bad Request", siteFault("railway_api_mismatch")],
+  ['Cannot query field "frobnicate" on type "Query"', siteFault("railway_api_mismatch")],
   ["Failed to get data from GraphQL response", transient("railway_server_error")],
   ["Internal server error", transient("railway_server_error")],
   ["Problem processing request", transient("railway_server_error")],
@@ -50,19 +52,20 @@ test.each([
   ["Login state is corrupt. Please logout and login again", unauthorized],
   ["Your token is no longer valid", unauthorized],
   ["Railway API request failed with HTTP 401 Unauthorized", unauthorized],
-  ["Two-factor authentication is required", permanent("railway_two_factor")],
-  ['Environment "production" is restricted', permanent("railway_environment_restricted")],
-  ["No linked project found. Run railway link", permanent("railway_project_missing")],
-  ["Project not found. Run `railway link` to connect to a project.", permanent("railway_project_missing")],
-  ["Project is deleted", permanent("railway_project_missing")],
-  ["Environment is deleted", permanent("railway_project_missing")],
-  ['Environment "x" not found', permanent("railway_project_missing")],
-  ["--environment is required when using --project", permanent("railway_project_missing")],
-  ["RAILWAY_ENVIRONMENT_ID cannot be set without RAILWAY_PROJECT_ID", permanent("railway_project_missing")],
-  ["Service not found", permanent("railway_service_missing")],
-  ["Service 'x' not found", permanent("railway_service_missing")],
-  ["Service \"x\" not found in environment 'production'", permanent("railway_service_missing")],
-  ["ServiceInstance not found", permanent("railway_service_missing")],
+  ["Failed to upload code with status code 401 Unauthorized", unauthorized],
+  ["Two-factor authentication is required", siteFault("railway_two_factor")],
+  ['Environment "production" is restricted', siteFault("railway_environment_restricted")],
+  ["No linked project found. Run railway link", siteFault("railway_project_missing")],
+  ["Project not found. Run `railway link` to connect to a project.", siteFault("railway_project_missing")],
+  ["Project is deleted", siteFault("railway_project_missing")],
+  ["Environment is deleted", siteFault("railway_project_missing")],
+  ['Environment "x" not found', siteFault("railway_project_missing")],
+  ["--environment is required when using --project", siteFault("railway_project_missing")],
+  ["RAILWAY_ENVIRONMENT_ID cannot be set without RAILWAY_PROJECT_ID", siteFault("railway_project_missing")],
+  ["Service not found", { class: "transient", code: "railway_service_missing" }],
+  ["Service 'x' not found", { class: "transient", code: "railway_service_missing" }],
+  ["Service \"x\" not found in environment 'production'", { class: "transient", code: "railway_service_missing" }],
+  ["ServiceInstance not found", { class: "transient", code: "railway_service_missing" }],
   ["No deployments found", permanent("railway_deployment_missing")],
   ["No deployment found for service", permanent("railway_deployment_missing")],
   ["Deployment not found", permanent("railway_deployment_missing")],
@@ -91,10 +94,15 @@ const ended = (fields: Partial<CliResult>): CliResult => ({
 test.each([
   [{ failure: "timeout" as const, exitCode: undefined }, { code: "railway_timeout", isAmbiguous: true }],
   [{ failure: "killed" as const, exitCode: undefined }, { code: "railway_cli_killed", isAmbiguous: true }],
-  [{ failure: "not_started" as const, exitCode: undefined }, { class: "permanent", code: "railway_cli_missing" }],
-  [{ exitCode: 2 }, { class: "permanent", code: "railway_cli_mismatch" }],
-  [{ exitCode: 127 }, { class: "permanent", code: "railway_cli_missing" }],
+  [{ failure: "not_started" as const, exitCode: 126 }, siteFault("railway_cli_missing")],
+  [{ exitCode: 2 }, siteFault("railway_cli_mismatch")],
   [{ exitCode: 1 }, { class: "unavailable", code: "railway_unauthorized" }],
 ])("a call that ended so: %j", (fields, expected) => {
   expect(classifyResult(ended(fields), "Not Authorized")).toMatchObject(expected);
+});
+
+test("what the CLI says in its own words counts before a page that it passes on", () => {
+  const page = "<html><title>526: Invalid SSL certificate</title></html>";
+  expect(classify("Railway API request failed with HTTP 526", page)).toMatchObject({ code: "railway_unavailable" });
+  expect(classify("something", "Not Authorized")).toMatchObject({ code: "railway_unauthorized" });
 });

@@ -135,3 +135,20 @@ test("deployed settles the older row as stopped in the same statement", async ()
     deployment_status: "deployed",
   }]);
 });
+
+test("a settlement whose connection is cut is written all the same", async () => {
+  await request("s");
+  const [claim] = await a.claim(1);
+  if (!claim) throw new Error("nothing to claim");
+  const holder = await database.connect();
+  await holder.query("begin");
+  await holder.query(`select from osp_metadata.worker_registry for update`);
+  const settled = a.settle(claim, deployed);
+  await untilBlocked(database, holder);
+  await database.rows(
+    `select pg_terminate_backend(pid) from pg_stat_activity where cardinality(pg_blocking_pids(pid)) > 0`,
+  );
+  await holder.query("commit");
+  expect(await settled).toBe(true);
+  expect(await registryOf(database, "s")).toMatchObject([{ deployment_status: "deployed" }]);
+});

@@ -6,6 +6,7 @@ import {
   connect,
   createIntentQueue,
   createManifestStore,
+  createPrunedObjects,
 } from "../../supabase/functions/queue-worker-build/supabase-adapter.ts";
 import { useApi } from "../client/api.ts";
 import { KEYS } from "../local/stand.ts";
@@ -31,6 +32,7 @@ beforeEach(async () => {
 function createFunction(storage: { url: string; key?: string } = api) {
   return createTestHandler(database, {
     queue: createIntentQueue(connect(api.url, KEYS.SECRET_KEY)),
+    pruned: createPrunedObjects(connect(api.url, KEYS.SECRET_KEY)),
     store: createManifestStore(connect(storage.url, storage.key ?? KEYS.SECRET_KEY)),
   });
 }
@@ -186,3 +188,23 @@ describe("in Supabase's words", () => {
 function isTcp(address: string | AddressInfo | null): address is AddressInfo {
   return typeof address === "object" && address !== null;
 }
+
+test("an object that somebody put in the manifest's place beforehand decides nothing: what is deployed is in the registry", async () => {
+  const client = connect(api.url, KEYS.SECRET_KEY).storage.from("manifests");
+  await createFunction()(ring());
+  const honest = await database.rows<{ manifest: unknown; manifest_sha256: string }>(
+    `select manifest, manifest_sha256 from osp_metadata.worker_registry`,
+  );
+  // The same revision once more, as after a restore, with both of its objects forged.
+  await database.rows(`delete from osp_metadata.worker_registry`);
+  await database.rows(`update osp_metadata.service_intents set enqueued_revision = 0`);
+  const forged = '{"activities_path":"../../etc/passwd","__proto__":{"polluted":true}}';
+  const options = { contentType: "application/json", upsert: true };
+  for (const path of [`a/1-${honest[0]?.manifest_sha256}.json`, "a.json"]) {
+    expect((await client.upload(path, forged, options)).error).toBeNull();
+  }
+  expect(await (await createFunction()(ring())).json()).toMatchObject({ enqueued: 1 });
+  expect(await database.rows(`select manifest, manifest_sha256 from osp_metadata.worker_registry`)).toEqual(honest);
+  const { data } = await client.download("a.json");
+  expect(JSON.parse(await data?.text() ?? "")).toEqual(honest[0]?.manifest); // the mirror is written anew
+});

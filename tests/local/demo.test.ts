@@ -1,25 +1,26 @@
 import { execa } from "execa";
 import { expect, test } from "vitest";
-import { allExamples } from "../../local/examples.ts";
+import { writeStubCli } from "../../local/railway/stub-cli.ts";
+import { expectDemo } from "../support/demo.ts";
+import { scratchDirectory } from "../support/railway/scratch.ts";
 
 test("the demo runs every example and prints exactly one JSON document", async () => {
-  const { stdout, exitCode } = await execa(process.execPath, ["local/demo.ts", "--json"], {
-    cwd: new URL("../..", import.meta.url),
-    reject: false,
-    timeout: 150_000,
+  await expectDemo([]);
+}, 400_000);
+
+test("the demo on platform railway does the same, by uploads that Railway would take", async () => {
+  const said = await expectDemo(["--platform", "railway"], {
+    RAILWAY_CLI_PATH: writeStubCli(scratchDirectory(), process.env),
   });
-  const document = JSON.parse(stdout);
-  expect(document).toEqual({
-    ok: true,
-    services: allExamples().map(({ service }) => ({
-      service_schema: service.service_schema,
-      deployment_status: "deployed",
-      insert_to_polling_ms: expect.any(Number),
-      workflows: service.workflows.map(({ name, activities }) => ({
-        name,
-        result: { steps: activities, input: expect.anything() },
-      })),
-    })),
-  });
-  expect(exitCode).toBe(0);
-}, 180_000);
+  expect(said).toMatch(/Railway was asked \d+ times: .*\bup 4\b/);
+  expect(said).not.toContain("would not have been asked");
+}, 400_000);
+
+test.each([
+  ["--nope", /Cannot run the demo: Unknown option '--nope'/],
+  ["--platform=heroku", /Cannot run the demo: --platform is heroku; it is local or railway/],
+])("the demo refuses %s", async (argument, said) => {
+  const { exitCode, stderr } = await execa(process.execPath, ["local/demo.ts", argument], { reject: false });
+  expect(exitCode).toBe(1);
+  expect(stderr).toMatch(said);
+});

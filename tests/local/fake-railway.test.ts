@@ -1,6 +1,7 @@
 import { request } from "node:http";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { type FakeRailway, type FakeRailwayOptions, startFakeRailway } from "../../local/railway/fake-railway.ts";
+import { troubles } from "../../local/railway/faults.ts";
 import { log } from "../../local/railway/lifecycle.ts";
 import { writeStubCli } from "../../local/railway/stub-cli.ts";
 import { createRunCli, type RunCli, type RunOptions } from "../support/railway/cli.ts";
@@ -213,6 +214,29 @@ describe("a deployment", () => {
     await expect.poll(() => statusOf(id)).toBe("FAILED");
     expect(fake.world.deployments.get(id)?.buildLog.map(({ message }) => message)).toEqual(["Error: no Dockerfile"]);
   });
+});
+
+test("only a build in progress can be cancelled", async () => {
+  fake.operator.createService("pdf");
+  const cancel = (id: string) => ask("mutation($id: String!) { deploymentCancel(id: $id) }", { id });
+  const id = await upload("pdf");
+  expect((await cancel(id)).data).toEqual({ deploymentCancel: true });
+  expect(statusOf(id)).toBe("REMOVED");
+  const running = await upload("pdf");
+  fake.operator.moveTo(running, "SUCCESS");
+  expect((await cancel(running)).errors).toMatchObject([{ message: "Deployment is not in progress" }]);
+});
+
+test("an upload that is on its way for a while takes effect when it arrives, though nobody waits for it any more", async () => {
+  fake.operator.createService("pdf");
+  const arrival = Promise.withResolvers<void>();
+  fake.faults.add({ on: "up", ...troubles.onItsWay(arrival.promise) });
+  const target = ["-p", fake.project.id, "-e", fake.production.id, "-s", "pdf"];
+  const given = { environment: { RAILWAY_HTTP_TIMEOUT: "1" } };
+  const { exitCode } = await run(["up", uploadDirectory(), "--path-as-root", "--detach", "--json", ...target], given);
+  expect([exitCode, fake.world.deployments.size]).toEqual([1, 0]);
+  arrival.resolve();
+  await expect.poll(() => fake.world.deployments.size).toBe(1);
 });
 
 describe("a token", () => {

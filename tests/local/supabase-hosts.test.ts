@@ -48,7 +48,9 @@ test("--supabase writes the functions' secrets, sets the Vault's, and adds Tempo
   // The containers' own deployer holds the supervision: ours stands by, so it is ended first.
   process.kill(containers.processes()["deployer"]?.pid ?? 0, "SIGSTOP");
   await containers.query(`select pg_terminate_backend(pid) from pg_stat_activity where usename = 'osp_local_deployer'`);
-  const stack = await startStack(config, process.env, progress, supabaseHosts(cli, functionsEnvFile));
+  const stack = await startStack(config, process.env, progress, {
+    hosts: supabaseHosts(cli, functionsEnvFile),
+  });
   try {
     expect(called).toEqual([["start"], ["status", "-o", "env"]]);
     const env = readFileSync(functionsEnvFile, "utf8");

@@ -243,6 +243,16 @@ describe("an upload by the stub holds what the real CLI's holds", () => {
       symlinkSync(root, join(root, "d", "up"));
       return root;
     },
+    "all of it, whatever an ignore file above says, when its own says so": () => {
+      const above = scratchDirectory();
+      writeFileSync(join(above, ".ignore"), "*\n");
+      writeFileSync(join(above, ".railwayignore"), "*.txt\nsub\n");
+      const root = join(above, "upload");
+      mkdirSync(join(root, "sub"), { recursive: true });
+      for (const path of ["a.txt", "sub/b.txt", "sub/.hidden"]) writeFileSync(join(root, path), path);
+      writeFileSync(join(root, ".railwayignore"), "!*\n");
+      return root;
+    },
     "no node_modules and no .git": () =>
       uploadDirectory({ "a.txt": "a", "node_modules/x/i.js": "", ".git/HEAD": "", "b/node_modules/y.js": "" }),
     "nothing below node_modules": () => {

@@ -2,7 +2,8 @@ import { afterEach, beforeEach, expect, inject, test } from "vitest";
 import { type FakeRailway, startFakeRailway } from "../../local/railway/fake-railway.ts";
 import { useDatabase } from "../support/database.ts";
 import { createRailwayMachine, onRailway, type RailwayMachine, wrapCli } from "../support/railway/deployers.ts";
-import { eventually } from "../support/services.ts";
+import { resetDatabase } from "../support/railway/reset.ts";
+import { eventually, registryOf } from "../support/services.ts";
 
 const database = useDatabase();
 const cli = inject("railwayCli");
@@ -10,9 +11,7 @@ let fake: FakeRailway;
 let machine: RailwayMachine;
 
 beforeEach(async () => {
-  await database.rows(`delete from osp.services`);
-  await database.rows(`delete from osp_metadata.worker_registry`);
-  await database.rows(`delete from osp_metadata.service_intents`);
+  await resetDatabase(database);
   fake = await startFakeRailway({ cliSchema: inject("railwaySchema") ?? undefined });
   machine = createRailwayMachine(database, cli, fake);
 });
@@ -61,6 +60,57 @@ test.each([
   expect(killed).toBeGreaterThan(8);
   expect(killed).toBeLessThan(MOST_CALLS);
 }, 400_000);
+
+const changes = {
+  change: {
+    sql: `update osp.services set service_name = 'Changed' where service_schema = $1`,
+    leaves: { services: 1, running: 1 },
+    status: "deployed",
+  },
+  disable: {
+    sql: `update osp.services set enabled = false where service_schema = $1`,
+    leaves: { services: 1, running: 0 },
+    status: "stopped",
+  },
+  delete: {
+    sql: `delete from osp.services where service_schema = $1`,
+    leaves: { services: 0, running: 0 },
+    status: "stopped",
+  },
+};
+
+test.each(Object.entries(changes))(
+  "killed at its n-th call of the CLI for a %s, for every n",
+  async (_, { sql, leaves, status }) => {
+    let killed = 0;
+    for (let n = 1; n <= MOST_CALLS; n++) {
+      const schema = `service_${n}`;
+      const before = machine.start(shortLease);
+      await machine.insert(schema);
+      await machine.deployed(schema);
+      await before.stop();
+      const wrapped = wrapCli(cli, `if [ "$count" -eq ${n} ]; then kill -9 $PPID; fi`);
+      const deployer = machine.start({ ...shortLease, RAILWAY_CLI_PATH: wrapped.path });
+      await database.rows(sql, [schema]);
+      await machine.ringBell();
+      const hasEnded = async () =>
+        (await registryOf(database, schema)).some((row) => row.revision === 2 && row.deployment_status === status);
+      await eventually(async () => deployer.process.signalCode !== null || await hasEnded(), (isOver) => isOver);
+      const wasKilled = deployer.process.signalCode === "SIGKILL";
+      if (wasKilled) killed++;
+      machine.start(shortLease);
+      await eventually(hasEnded, (isOver) => isOver);
+      const { services, running, pending } = onRailway(fake, schema);
+      expect({ n, services: services.length, running: running.length, pending }).toEqual({ n, ...leaves, pending: [] });
+      await machine.stopAll();
+      wrapped.remove();
+      if (!wasKilled) break;
+    }
+    expect(killed).toBeGreaterThan(3);
+    expect(killed).toBeLessThan(MOST_CALLS);
+  },
+  600_000,
+);
 
 test("a hundred rows at once: each has one service and one running deployment", async () => {
   const names = Array.from({ length: 100 }, (_, index) => `service_${index}`);

@@ -1,6 +1,7 @@
 import type pg from "pg";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { type Claim, createRegistry, type Registry } from "../../deployer/registry.ts";
+import type { Claim } from "../../deployer/claim.ts";
+import { createRegistry, type Registry } from "../../deployer/registry.ts";
 import { useFleetClone } from "./clone.ts";
 import { openExplained, readingOf } from "./plans.ts";
 

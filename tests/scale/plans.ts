@@ -45,7 +45,10 @@ export interface Reading {
 
 export function readingOf(plans: Plan[]): Reading {
   const nodes = plans.flatMap((plan) => plan.nodes.map((node) => ({ ...node, sql: plan.sql })));
-  const scans = nodes.filter((node) => node["Node Type"].includes("Scan") && node["Relation Name"] !== undefined);
+  const scans = nodes.filter((node) =>
+    node["Node Type"].includes("Scan") && node["Relation Name"] !== undefined &&
+    node["Actual Loops"] > 0 // a part of a plan that was never come to
+  );
   return {
     scanned: scans.filter((node) =>
       node["Node Type"].endsWith("Seq Scan") && LARGE.includes(node["Relation Name"] ?? "")

@@ -1,5 +1,6 @@
 import { beforeAll, describe, expect, inject, test } from "vitest";
-import { type Claim, createRegistry } from "../../deployer/registry.ts";
+import type { Claim } from "../../deployer/claim.ts";
+import { createRegistry } from "../../deployer/registry.ts";
 import { letWait, NOISY_SERVICE } from "../support/fleet.ts";
 import { openExplained, type Plan, type Reading, readingOf } from "./plans.ts";
 

@@ -24,13 +24,14 @@ export interface TestDeployer {
 }
 
 /** A machine's worth of deployers: one state directory, the real program, short times. */
-export function createMachine(database: TestDatabase, temporalAddress: () => string) {
+export function createMachine(database: Pick<TestDatabase, "deployerUrl" | "rows">, temporalAddress: () => string) {
   const stateDirectory = mkdtempSync(join(tmpdir(), "osp-test-deployer-"));
   const started: TestDeployer[] = [];
   return {
     stateDirectory,
-    start(environment: Record<string, string> = {}): TestDeployer {
-      const deployer = startDeployer({
+    /** @param through a command that runs the one that follows it, such as `["nice"]` */
+    start(environment: Record<string, string> = {}, through: string[] = []): TestDeployer {
+      const deployer = startDeployer(through, {
         PATH: process.env["PATH"] ?? "",
         HOME: process.env["HOME"] ?? "",
         OSP_CACHE_DIR: cacheDirectory(process.env),
@@ -72,8 +73,9 @@ export function createMachine(database: TestDatabase, temporalAddress: () => str
   };
 }
 
-function startDeployer(environment: Record<string, string>): TestDeployer {
-  const child = spawn(process.execPath, [MAIN], { env: environment, stdio: ["ignore", "pipe", "pipe"] });
+function startDeployer(through: string[], environment: Record<string, string>): TestDeployer {
+  const [program, ...args] = [...through, process.execPath, MAIN];
+  const child = spawn(program, args, { env: environment, stdio: ["ignore", "pipe", "pipe"] });
   let output = "";
   child.stdout.on("data", (chunk) => output += chunk);
   child.stderr.on("data", (chunk) => output += chunk);

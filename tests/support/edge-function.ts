@@ -1,5 +1,11 @@
 import { createHandler, type HandlerDeps } from "../../supabase/functions/queue-worker-build/handler.ts";
-import type { Intent, IntentQueue, ManifestStore } from "../../supabase/functions/queue-worker-build/intents.ts";
+import type {
+  Intent,
+  IntentQueue,
+  ManifestStore,
+  PrunedObject,
+  PrunedObjects,
+} from "../../supabase/functions/queue-worker-build/intents.ts";
 import type { TestDatabase } from "./database.ts";
 
 const webhookSecret = "a secret of at least sixteen";
@@ -19,6 +25,10 @@ export function createMemoryStore(): MemoryStore {
     async put(path, json) {
       if (store.isAway) throw new Error("Cannot store: Storage is away");
       store.objects.set(path, json);
+    },
+    async remove(paths) {
+      if (store.isAway) throw new Error("Cannot remove: Storage is away");
+      for (const path of paths) store.objects.delete(path);
     },
   };
   return store;
@@ -45,12 +55,27 @@ export function createSqlQueue(database: Pick<TestDatabase, "rows">): IntentQueu
   };
 }
 
-export function createTestHandler(database: TestDatabase, deps: Partial<HandlerDeps> = {}) {
+/** What retention let go of, by SQL. */
+export function createSqlPrunedObjects(database: Pick<TestDatabase, "rows">): PrunedObjects {
+  return {
+    take: () => database.rows<PrunedObject>(`select * from osp_metadata.take_pruned_objects()`),
+    async forget(objects, reason) {
+      await database.rows(`select osp_metadata.forget_pruned_objects($1, $2, $3)`, [
+        objects[0]?.lease_token,
+        objects.map((object) => object.path),
+        reason ?? null,
+      ]);
+    },
+  };
+}
+
+export function createTestHandler(database: Pick<TestDatabase, "rows">, deps: Partial<HandlerDeps> = {}) {
   return createHandler({
     webhookSecret,
     defaults: { activityEndpoint: endpoint },
     queue: createSqlQueue(database),
     store: createMemoryStore(),
+    pruned: createSqlPrunedObjects(database),
     ringAgain: () => {},
     log: () => {},
     now: () => performance.now(),

@@ -32,7 +32,8 @@ export default async function setup(project: TestProject) {
   };
 }
 
-function migrations(): string[] {
+/** In their order. */
+export function migrations(): string[] {
   const directory = new URL("../../supabase/migrations/", import.meta.url);
   return readdirSync(directory).sort().map((name) => readFileSync(new URL(name, directory), "utf8"));
 }

@@ -3,7 +3,7 @@ import type { TestDatabase } from "./database.ts";
 export const workflows = [{ name: "doWork", activities: ["first", "second"] }];
 
 export async function insertService(
-  database: TestDatabase,
+  database: Pick<TestDatabase, "rows">,
   schema: string,
   values: { name?: string; workflows?: unknown; options?: unknown; enabled?: boolean } = {},
 ): Promise<void> {
@@ -32,7 +32,7 @@ export interface RegistryRow {
 }
 
 /** The registry's rows of one service, oldest first. */
-export function registryOf(database: TestDatabase, schema: string): Promise<RegistryRow[]> {
+export function registryOf(database: Pick<TestDatabase, "rows">, schema: string): Promise<RegistryRow[]> {
   return database.rows<RegistryRow>(
     `select * from osp_metadata.worker_registry where service_schema = $1 order by revision`,
     [schema],
@@ -43,7 +43,7 @@ export function registryOf(database: TestDatabase, schema: string): Promise<Regi
 export async function eventually<Answer>(
   ask: () => Promise<Answer>,
   satisfies: (answer: Answer) => boolean,
-  timeoutMs = 30_000,
+  timeoutMs = 90_000,
 ): Promise<Answer> {
   const deadline = Date.now() + timeoutMs;
   for (;;) {

@@ -1,5 +1,5 @@
-import { expect, test } from "vitest";
-import { denoProblems, lockProblems, rangeProblems } from "../../scripts/check-versions.ts";
+import { describe, expect, test } from "vitest";
+import { denoProblems, imageProblems, lockProblems, rangeProblems } from "../../scripts/check-versions.ts";
 
 const pins = { zod: "4.6.7", "@supabase/supabase-js": "2.119.1" };
 
@@ -30,6 +30,31 @@ test("package.json pins exact versions, pre-releases included", () => {
 });
 
 test("a lockfile that names hosts is refused", () => {
-  expect(lockProblems(`"resolved": "https://example.org/zod.tgz",`)).toHaveLength(1);
-  expect(lockProblems(`"version": "4.6.7", "integrity": "sha512-x"`)).toEqual([]);
+  expect(lockProblems("package-lock.json", `"resolved": "https://example.org/zod.tgz",`)).toHaveLength(1);
+  expect(lockProblems("package-lock.json", `"version": "4.6.7", "integrity": "sha512-x"`)).toEqual([]);
+});
+
+describe("the packages of the worker's image", () => {
+  const native = { version: "1.0.0", optionalDependencies: { "@x/linux": "1.0.0", "@x/mac": "1.0.0" } };
+  const complete = {
+    packages: { "node_modules/x": native, "node_modules/@x/linux": { version: "1.0.0" }, "node_modules/@x/mac": {} },
+  };
+
+  test("are those that the tests run with", () => {
+    expect(imageProblems(pins, { pins: { zod: "4.6.7" }, lock: complete }, complete)).toEqual([]);
+    expect(imageProblems(pins, { pins: { zod: "4.6.6" }, lock: complete }, complete)).toEqual([
+      expect.stringContaining("zod is 4.6.6, package.json has 4.6.7"),
+    ]);
+    const other = { packages: { "node_modules/x": { version: "2.0.0" } } };
+    expect(imageProblems(pins, { pins: {}, lock: other }, complete)).toEqual([
+      expect.stringContaining("node_modules/x is 2.0.0, package-lock.json has 1.0.0"),
+    ]);
+  });
+
+  test("are all there, also those of other platforms: npm ci refuses less", () => {
+    const incomplete = { packages: { "node_modules/x": native, "node_modules/@x/linux": {} } };
+    expect(imageProblems(pins, { pins: {}, lock: incomplete }, incomplete)).toEqual([
+      expect.stringContaining("node_modules/x lacks @x/mac"),
+    ]);
+  });
 });

@@ -1,70 +1,129 @@
-import { endProcess } from "../../../host/process-identity.ts";
 import { formatError } from "../../../supabase/functions/_shared/problems.ts";
 import type { AbortCause } from "../../outcome.ts";
-import { type Platform, PlatformError } from "../platform.ts";
-import { createRestarts } from "./restarts.ts";
-import { findWorkers } from "./strays.ts";
+import type { Supervision } from "../../supervision.ts";
+import {
+  type DeployRequest,
+  type DeployResult,
+  type ListedService,
+  type Platform,
+  PlatformError,
+  type ProgressReporter,
+  type StopRequest,
+} from "../platform.ts";
+import { createRestarts, type Restarts } from "./restarts.ts";
+import { createStrays, type Strays } from "./strays.ts";
 import type { WorkerRecord } from "./worker-record.ts";
-import { runs, Workers, type WorkerSettings } from "./workers.ts";
+import { keyOf, runs, Workers, type WorkerSettings } from "./workers.ts";
 
 export interface LocalPlatform extends Platform {
   /** Takes over what an earlier deployer left: adopts what runs, starts again what should, ends what nobody knows. */
   adopt(): Promise<void>;
-  /** Starts again, after a growing pause, the workers that died. Ends when the signal aborts. */
-  supervise(isHeld: () => boolean, signal: AbortSignal): Promise<void>;
+  /**
+   * Starts again, after a growing pause, the workers that died. Ends when the signal aborts. To be called first: nothing is
+   * done to a worker without the lock.
+   */
+  supervise(right: Pick<Supervision, "isHeld" | "holdsLock">, signal: AbortSignal): Promise<void>;
+  /** Ends, without waiting for it, the workers of a deployment that has ended. */
+  endLeftovers(deploymentId: string): void;
 }
 
-const STRAY_GRACE_MS = 10_000;
+/** What the parts of the platform work with. */
+interface Local {
+  workers: Workers;
+  strays: Strays;
+  restarts: Restarts;
+  log: WorkerSettings["log"];
+}
 
 /** Workers as detached child processes of this machine. */
 export function createLocalPlatform(settings: WorkerSettings): LocalPlatform {
   const workers = new Workers(settings);
-  const endService = async (serviceSchema: string, signal: AbortSignal) => {
-    signal.throwIfAborted();
-    const ended = Promise.all(workers.ofService(serviceSchema).map((record) => workers.end(record)));
-    await unlessAborted(ended, signal);
-  };
+  const local = { workers, strays: createStrays(workers, settings), restarts: createRestarts(), log: settings.log };
   return {
     name: "local",
-    deploy: async (request, report, signal) => {
-      const others = () =>
-        workers.ofService(request.serviceSchema).filter(({ revision }) => revision !== request.revision);
-      workers.drain(others().filter(({ state }) => state === "candidate")); // of a deployer that went away
-      const candidate = await unlessAborted(workers.prepare(request), signal);
-      report(`worker process ${candidate.process?.pid} runs; its output: ${workers.logFile(candidate)}`);
-      try {
-        await workers.untilReady(candidate, signal);
-        await request.untilServing(signal);
-        signal.throwIfAborted();
-      } catch (error) {
-        if (isLeftForSuccessor(error, signal)) throw error;
-        if (signal.aborted) workers.drain([candidate]); // whoever takes over does not wait for it
-        else await workers.end(candidate);
-        throw error;
-      }
-      workers.promote(candidate);
-      workers.drain(others()); // only now: the older revision has served until here
-      return { serviceId: request.serviceSchema, deploymentId: String(candidate.process?.pid) };
+    deploy: (request, report, signal) => deploy(request, report, local, signal),
+    stop: (service, signal) => endService(service, local, signal),
+    remove: (service, signal) => endService(service, local, signal), // an ended worker leaves only its output
+    list: () => Promise.resolve(list(local)),
+    adopt: () => adopt(local),
+    supervise(right, signal) {
+      workers.fenceBy(right.holdsLock);
+      return supervise(local, right.isHeld, signal);
     },
-    stop: ({ serviceSchema }, signal) => endService(serviceSchema, signal),
-    remove: ({ serviceSchema }, signal) => endService(serviceSchema, signal), // an ended worker leaves only its output
-    list: () => {
-      const services = new Set(workers.all().map((record) => record.service_schema));
-      return Promise.resolve(Array.from(services, (name) => ({ serviceSchema: name, id: name })));
-    },
-    adopt: () => adopt(workers, settings),
-    supervise: (isHeld, signal) => supervise(workers, settings, isHeld, signal),
+    endLeftovers: (deploymentId) =>
+      workers.drain(workers.all().filter((record) => record.deployment_id === deploymentId)),
   };
 }
 
-async function adopt(workers: Workers, { instance, directory, log }: WorkerSettings): Promise<void> {
-  const records = workers.load();
-  const known = new Set(records.map((record) => record.process?.pid));
-  const strays = findWorkers(directory, instance).filter(({ pid }) => !known.has(pid));
-  await Promise.all(strays.map(async (stray) => {
-    log.warn({ event: "worker.stray_ended", pid: stray.pid });
-    await endProcess(stray, STRAY_GRACE_MS);
+async function deploy(
+  request: DeployRequest,
+  report: ProgressReporter,
+  { workers, strays, restarts }: Local,
+  signal: AbortSignal,
+): Promise<DeployResult> {
+  const { serviceSchema, revision } = request;
+  const others = () => workers.ofService(serviceSchema).filter((record) => record.revision !== revision);
+  workers.drain(others().filter(({ state }) => state === "candidate")); // of a deployer that went away
+  const candidate = await unlessAborted(workers.prepare(request), signal);
+  report(`worker process ${candidate.process?.pid} runs; its output: ${workers.logFile(candidate)}`);
+  try {
+    await workers.untilReady(candidate, signal);
+    await request.untilServing(signal);
+    await request.remember({}); // only whoever has the lease may end what served until here
+    signal.throwIfAborted();
+  } catch (error) {
+    if (isLeftForSuccessor(error, signal)) throw error;
+    if (signal.aborted) workers.drain([candidate]); // whoever takes over does not wait for it
+    else await workers.end(candidate);
+    throw error;
+  }
+  workers.promote(candidate);
+  restarts.forget(keyOf(candidate));
+  workers.drain(others()); // only now: the older revision has served until here
+  strays.drain(strays.of(serviceSchema));
+  return { serviceId: serviceSchema, deploymentId: String(candidate.process?.pid) };
+}
+
+async function endService({ serviceSchema, lease }: StopRequest, { workers, strays }: Local, signal: AbortSignal) {
+  signal.throwIfAborted();
+  await lease.confirm();
+  const ended = Promise.all([
+    strays.end(strays.of(serviceSchema)),
+    ...workers.ofService(serviceSchema).map((record) => workers.end(record)),
+  ]);
+  await unlessAborted(ended, signal);
+}
+
+/** What runs in no record cannot be kept running: it counts for no deployment. */
+const UNRECORDED = "unrecorded";
+
+/** Each worker on its way or at work; ends, on the way, what is there twice. */
+function list({ workers, strays, restarts }: Local): ListedService[] {
+  workers.reread();
+  strays.drain(strays.doubles());
+  const recorded = workers.all().filter(({ state }) => state !== "draining").map((record) => ({
+    serviceSchema: record.service_schema,
+    id: record.service_schema,
+    isRunning: runs(record) || mayRunAgain(record, workers, restarts),
+    deploymentId: record.deployment_id,
   }));
+  const unrecorded = strays.unknown().map(({ serviceSchema }) => ({
+    serviceSchema,
+    id: serviceSchema,
+    isRunning: true,
+    deploymentId: UNRECORDED,
+  }));
+  return [...recorded, ...unrecorded];
+}
+
+/** Whether starting it again, which the supervision does, may help. */
+function mayRunAgain(record: WorkerRecord, workers: Workers, restarts: Restarts): boolean {
+  return record.state === "current" && workers.isStartable(record) && !restarts.isHopeless(keyOf(record));
+}
+
+async function adopt({ workers, strays, log }: Local): Promise<void> {
+  const records = workers.load();
+  await strays.end(strays.doubles());
   for (const record of records) adoptOne(record, workers, log);
 }
 
@@ -81,18 +140,16 @@ function adoptOne(record: WorkerRecord, workers: Workers, log: WorkerSettings["l
 }
 
 async function supervise(
-  workers: Workers,
-  { log }: WorkerSettings,
+  { workers, restarts, log }: Local,
   isHeld: () => boolean,
   signal: AbortSignal,
 ): Promise<void> {
-  const restarts = createRestarts();
   while (await restarts.tick(signal)) {
     if (!isHeld()) continue;
     workers.boundLogs();
     for (const record of workers.died()) {
       const { service_schema, revision } = record;
-      const wait = restarts.due(`${service_schema}/${revision}`);
+      const wait = restarts.due(keyOf(record));
       if (wait.isNew) log.warn({ event: "worker.died", service_schema, revision, restartInMs: wait.inMs });
       if (!wait.isDue) continue;
       await workers.restart(record).catch((error: unknown) => {
@@ -106,11 +163,12 @@ async function supervise(
 function isLeftForSuccessor(error: unknown, signal: AbortSignal): boolean {
   const cause: AbortCause | undefined = signal.aborted ? signal.reason : undefined;
   if (cause !== undefined) return cause !== "superseded";
-  return error instanceof PlatformError && error.class === "unavailable";
+  return error instanceof PlatformError && (error.class === "unavailable" || error.code === "lease_lost");
 }
 
 /** Rejects as soon as the signal aborts; what was begun goes on by itself. */
 async function unlessAborted<Result>(work: Promise<Result>, signal: AbortSignal): Promise<Result> {
+  signal.throwIfAborted();
   const { promise: aborted, reject } = Promise.withResolvers<never>();
   const onAbort = () => reject(signal.reason);
   signal.addEventListener("abort", onAbort, { once: true });

@@ -17,14 +17,20 @@ export interface StartedWorker {
   child: ChildProcess;
 }
 
-/** Starts a worker in a process group and session of its own: it outlives us, and a terminal's Ctrl-C does not reach it. */
+/**
+ * Starts a worker in a process group and session of its own: it outlives us, and a terminal's Ctrl-C does not reach it.
+ *
+ * @param assertMay throws where it must not be started any more; asked at the last moment
+ */
 export async function startWorker(
   codeRoot: string,
   logFile: string,
+  assertMay: () => void,
   environment: Record<string, string>,
 ): Promise<StartedWorker> {
   const port = await freePort();
   boundLog(logFile);
+  assertMay();
   const output = openSync(logFile, "a");
   const child = spawn(process.execPath, [LAUNCH_WORKER], {
     cwd: codeRoot,

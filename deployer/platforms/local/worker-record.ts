@@ -47,7 +47,8 @@ export function createWorkerFiles(directory: string): WorkerFiles {
     codeRoot: (serviceSchema, revision) => pathOf(serviceSchema, revision, ""),
     logFile: (serviceSchema, revision) => pathOf(serviceSchema, revision, ".log"),
     save(record) {
-      mkdirSync(join(directory, record.service_schema), { recursive: true });
+      // What workers print is not everybody's to read.
+      mkdirSync(join(directory, record.service_schema), { recursive: true, mode: 0o700 });
       const file = recordFile(record);
       // Written beside and renamed: a record is whole or not there, whatever dies.
       writeFileSync(`${file}.new`, JSON.stringify(record));

@@ -1,11 +1,14 @@
 import type { ChildProcess } from "node:child_process";
 import { createHash } from "node:crypto";
+import { existsSync } from "node:fs";
 import { cp, rm } from "node:fs/promises";
+import { join } from "node:path";
+import { isDeepStrictEqual } from "node:util";
 import type { Logger } from "pino";
 import { endProcess, isRunning } from "../../../host/process-identity.ts";
 import { manifestPath } from "../../../supabase/functions/_shared/manifest.ts";
 import { formatError } from "../../../supabase/functions/_shared/problems.ts";
-import type { DeployRequest } from "../platform.ts";
+import { type DeployRequest, PlatformError } from "../platform.ts";
 import { createTurns } from "./turns.ts";
 import { boundLog } from "./worker-log.ts";
 import { startWorker, untilReady } from "./worker-process.ts";
@@ -38,6 +41,7 @@ export class Workers {
   readonly #children = new Map<string, ChildProcess>();
   readonly #turns = createTurns();
   readonly #decisive: Record<string, string>;
+  #holdsLock = () => true;
   readonly environmentSha256: string;
 
   constructor(settings: WorkerSettings) {
@@ -48,12 +52,37 @@ export class Workers {
     this.environmentSha256 = createHash("sha256").update(JSON.stringify(variables)).digest("hex");
   }
 
+  /** From now on workers are only touched while this says so, asked at each step. */
+  fenceBy(holdsLock: () => boolean): void {
+    this.#holdsLock = holdsLock;
+  }
+
   /** Reads the records anew, as an earlier deployer left them. */
   load(): WorkerRecord[] {
     this.#records.clear();
     const ours = this.#files.all().filter((record) => record.instance === this.#settings.instance);
     for (const record of ours) this.#records.set(keyOf(record), record);
     return this.all();
+  }
+
+  /**
+   * Brings memory and disk together again: a deployer that was paused while another took over may have written since. What
+   * we know wins; what only the disk knows was begun by the other and is known from now on.
+   */
+  reread(): void {
+    for (const record of this.#files.all().filter(({ instance }) => instance === this.#settings.instance)) {
+      const key = keyOf(record);
+      if (!this.#records.has(key) && !this.#turns.isTaken(key)) this.#records.set(key, record);
+    }
+    for (const record of this.all()) {
+      if (this.#turns.isTaken(keyOf(record))) continue;
+      if (!isDeepStrictEqual(this.#files.read(record), record)) this.#save(record);
+    }
+  }
+
+  /** Whether something is being done to a worker of the service: a process of it may not be written down yet. */
+  isBusy(serviceSchema: string): boolean {
+    return this.#turns.keys().some((key) => key.startsWith(`${serviceSchema}/`));
   }
 
   all(): WorkerRecord[] {
@@ -86,11 +115,15 @@ export class Workers {
     };
     return this.#inTurn(record, async (existing) => {
       if (existing?.deployment_id === deploymentId && existing.state !== "draining" && runs(existing)) return existing;
-      if (existing !== undefined) await this.#end(existing);
+      if (existing !== undefined) {
+        await request.remember({}); // only whoever has the lease may end it
+        await this.#end(existing);
+      }
       this.#save(record); // before anything of it is there: whatever dies, it is found again
       const codeRoot = this.#files.codeRoot(service_schema, revision);
       await rm(codeRoot, { recursive: true, force: true });
       await cp(request.directory, codeRoot, { recursive: true });
+      await request.remember({}); // or start another
       return await this.#start(record);
     });
   }
@@ -108,6 +141,11 @@ export class Workers {
     const current = this.#records.get(keyOf(record));
     if (current === undefined) throw new Error(`worker ${keyOf(record)} was ended while it was being deployed`);
     this.#save({ ...current, state: "current" });
+  }
+
+  /** Whether what it runs from is still there. */
+  isStartable({ service_schema, revision }: WorkerRecord): boolean {
+    return existsSync(join(this.#files.codeRoot(service_schema, revision), manifestPath(service_schema)));
   }
 
   /** Kept running, found dead, and nobody sees to it. */
@@ -163,7 +201,14 @@ export class Workers {
     return this.#turns.take(key, () => work(this.#records.get(key)));
   }
 
+  /** Right before each step, in the same breath: a process may be paused anywhere else, and go on much later. */
+  #assertLock(): void {
+    if (this.#holdsLock()) return;
+    throw new PlatformError("transient", "lease_lost", "Another deployer supervises the workers by now");
+  }
+
   #save(record: WorkerRecord): WorkerRecord {
+    this.#assertLock();
     this.#records.set(keyOf(record), record);
     this.#files.save(record);
     return record;
@@ -174,6 +219,7 @@ export class Workers {
     const { process, port, child } = await startWorker(
       this.#files.codeRoot(service_schema, revision),
       this.logFile(record),
+      () => this.#assertLock(),
       {
         ...this.#settings.environment,
         ...this.#decisive,
@@ -194,6 +240,7 @@ export class Workers {
       const how = await endProcess(process, this.#graceMs());
       this.#settings.log.info({ event: `worker.${how}`, service_schema, revision });
     }
+    if (!this.#holdsLock()) return; // its record tells whoever has it by now that it is to end
     this.#records.delete(keyOf(record));
     this.#children.delete(keyOf(record));
     this.#files.forget(record);
@@ -213,6 +260,7 @@ export function runs({ process }: WorkerRecord): boolean {
   return process !== null && isRunning(process);
 }
 
-function keyOf({ service_schema, revision }: WorkerRecord): string {
+/** One service has one worker of a revision. */
+export function keyOf({ service_schema, revision }: WorkerRecord): string {
   return `${service_schema}/${revision}`;
 }

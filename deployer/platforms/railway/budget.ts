@@ -1,3 +1,4 @@
+import { setTimeout as pause } from "node:timers/promises";
 import type { Logger } from "pino";
 import type { PlatformState } from "../../platform-state.ts";
 import { PlatformError } from "../platform.ts";
@@ -10,28 +11,61 @@ export interface RequestBudget {
    * @throws {PlatformError} throttled, when they would be too many
    */
   take(count: number): Promise<void>;
+  /**
+   * Says how many requests an hour are allowed from now on.
+   *
+   * @throws {PlatformError} unavailable
+   */
+  announce(): Promise<void>;
   /** Railway said to wait: so do all. */
   throttle(seconds: number): Promise<void>;
 }
 
-export function createRequestBudget(state: PlatformState, quota: number, log: Logger): RequestBudget {
+export interface BudgetSettings {
+  /** Of all deployers together. */
+  perHour: number;
+  /** Of this deployer. */
+  perSecond: number;
+}
+
+export function createRequestBudget(
+  state: PlatformState,
+  { perHour: quota, perSecond }: BudgetSettings,
+  log: Logger,
+): RequestBudget {
   let toldAt = 0;
+  const turn = createTurns(1000 / perSecond);
   return {
     async take(count) {
-      const taken = await state.takeRequests(count, quota).catch((error: unknown) => {
-        const message = "The database does not answer, so the requests to Railway cannot be counted";
-        throw new PlatformError("unavailable", "database_unreachable", message, {}, { cause: error });
-      });
+      await turn(count);
+      const taken = await state.takeRequests(count, quota).catch(uncounted);
       if (!taken.isTaken) throw throttledError(taken, quota);
       // Each tenth of the quota once: enough to see where it goes.
       const tenth = Math.floor((taken.used / quota) * 10);
       if (tenth !== toldAt) log.info({ event: "railway.budget", used: taken.used, quota });
       toldAt = tenth;
     },
+    announce: () => state.allowRequests(quota).catch(uncounted),
     async throttle(seconds) {
       log.warn({ event: "railway.throttled", seconds });
       await state.throttle(seconds).catch(() => {}); // the error that is about to be thrown says the same
     },
+  };
+}
+
+function uncounted(error: unknown): never {
+  const message = "The database does not answer, so the requests to Railway cannot be counted";
+  throw new PlatformError("unavailable", "database_unreachable", message, {}, { cause: error });
+}
+
+/** Spaces requests out. A burst is answered with a throttle that holds everything up. */
+function createTurns(spacingMs: number) {
+  let freeAt = 0;
+  return async (count: number): Promise<void> => {
+    const now = performance.now();
+    const at = Math.max(now, freeAt);
+    freeAt = at + count * spacingMs;
+    if (at > now) await pause(at - now);
   };
 }
 
@@ -58,6 +92,7 @@ export function createMeter(budget: RequestBudget): RequestBudget & { readonly c
       await budget.take(requests);
       count += requests;
     },
+    announce: budget.announce,
     throttle: budget.throttle,
     get count() {
       return count;

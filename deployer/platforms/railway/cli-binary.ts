@@ -1,8 +1,9 @@
 import { accessSync, constants, realpathSync, statSync } from "node:fs";
 import { basename, delimiter, join } from "node:path";
+import { StartError } from "../../start-error.ts";
 
 /** No usable CLI is there; the message says what to do. */
-export class CliNotFoundError extends Error {
+export class CliNotFoundError extends StartError {
   override readonly name = "CliNotFoundError";
 }
 
@@ -31,8 +32,7 @@ export function findCli(path: string | undefined, searchPath: string): string {
 
 function notFound(path: string | undefined): string {
   const install =
-    "install Railway CLI 5.71.0 (npm install -g @railway/cli@5.71.0, or cargo install railwayapp --version " +
-    "5.71.0 --locked)";
+    "install Railway CLI 5.41.2 or newer (npm install -g @railway/cli, or cargo install railwayapp --version 5.71.0 --locked)";
   return path === undefined
     ? `there is no railway on PATH: ${install}, or set RAILWAY_CLI_PATH to it`
     : `RAILWAY_CLI_PATH is ${path}, which is no executable file: correct it, or ${install}`;

@@ -20,6 +20,10 @@ export function failureOfDeployment(
 ): PlatformError {
   const place = `the logs of Railway deployment ${deployment.id}`;
   const { build, run } = logs;
+  if (deployment.deploymentStopped && deployment.status === "SUCCESS" && !tellsOfExit(run)) {
+    const message = `Its containers have ended: the worker ended by itself, or somebody stopped it; see ${place}`;
+    return new PlatformError("transient", "deployment_stopped", message, { logTail: run });
+  }
   if (tellsOfExit(run)) return workerExitError(undefined, run, place);
   // The image's last step runs the worker's own check.
   if (tellsOfExit(build)) return workerExitError(undefined, build, place);

@@ -18,7 +18,8 @@ export const waitsForPerson = ({ status }: Deployment) => status === "WAITING" |
 
 export function standingOf({ status, deploymentStopped }: Deployment): Standing {
   const standing = standings[status] ?? "under_way";
-  return standing === "running" && deploymentStopped ? "ended" : standing;
+  // Its containers have ended, by themselves or because somebody stopped them.
+  return standing === "running" && deploymentStopped ? "failed" : standing;
 }
 
 /** Whether it runs, or may yet come to run. */

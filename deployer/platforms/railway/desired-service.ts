@@ -1,6 +1,7 @@
+import { z } from "zod";
 import { manifestPath } from "../../../supabase/functions/_shared/manifest.ts";
 import type { DeployRequest } from "../platform.ts";
-import type { Service } from "./answers.ts";
+import type { Deployment, Service } from "./answers.ts";
 import type { Variables } from "./railway-api.ts";
 
 /** What every Railway service of ours is like. */
@@ -15,7 +16,8 @@ export interface ServiceSettings {
   overlapSeconds: number;
   /** How long a new worker may take until it polls. */
   healthcheckSeconds: number;
-  replicas: number;
+  /** Containers of each service; undefined: as many as somebody set in Railway, else one. */
+  replicas: number | undefined;
   restartPolicy: "ON_FAILURE" | "ALWAYS";
   restartRetries: number;
 }
@@ -56,34 +58,63 @@ export function desiredVariables(
 
 export function desiredSettings(settings: ServiceSettings) {
   return {
+    sleepApplication: false,
     // As the Dockerfile's CMD; named here as well, so that one set by hand does not stay.
     startCommand: "node worker/launch-worker.ts",
     restartPolicyType: settings.restartPolicy,
     restartPolicyMaxRetries: settings.restartRetries,
-    numReplicas: settings.replicas,
     drainingSeconds: settings.drainSeconds + DRAIN_MARGIN_SECONDS,
     overlapSeconds: settings.overlapSeconds,
     // The old container serves until the new one answers here that it polls.
     healthcheckPath: "/readyz",
     healthcheckTimeout: settings.healthcheckSeconds,
-    sleepApplication: false,
   };
 }
 
-export type DesiredSettings = ReturnType<typeof desiredSettings>;
+/** Containers by region. */
+export type Layout = Record<string, { numReplicas: number }>;
 
-/** The settings of a service that differ from what is desired; undefined: none does. Pure. */
-export function differingSettings(
-  desired: DesiredSettings,
-  actual: Service["serviceInstance"],
-): Partial<DesiredSettings> | undefined {
-  const found: Record<string, unknown> = {
-    ...actual,
-    numReplicas: actual.numReplicas ?? 1,
-    sleepApplication: actual.sleepApplication ?? false,
-  };
-  const differing = Object.entries(desired).filter(([name, value]) => found[name] !== value);
-  return differing.length === 0 ? undefined : Object.fromEntries(differing);
+const layoutSchema = z.object({
+  serviceManifest: z.object({
+    deploy: z.object({ multiRegionConfig: z.record(z.string(), z.object({ numReplicas: z.int().min(0) })) }),
+  }),
+});
+
+/** Where a deployment's containers are; a service tells it in no other place. Undefined: it does not say. Pure. */
+export function layoutOf(deployment: Deployment | null | undefined): Layout | undefined {
+  const parsed = layoutSchema.safeParse(deployment?.meta);
+  return parsed.success ? parsed.data.serviceManifest.deploy.multiRegionConfig : undefined;
+}
+
+export function replicasIn(layout: Layout | undefined): number | undefined {
+  return layout && Object.values(layout).reduce((sum, { numReplicas }) => sum + numReplicas, 0);
+}
+
+/**
+ * What is to be set up of a service; undefined: it is as it should be. All settings or none: one that is left out while others
+ * are set may fall back (replicas by region do). Pure.
+ *
+ * @param actual undefined: the service was just made
+ */
+export function settingsToSet(
+  settings: ServiceSettings,
+  actual: Service["serviceInstance"] | undefined,
+): Record<string, unknown> | undefined {
+  const desired = desiredSettings(settings);
+  const layout = layoutOf(actual?.latestDeployment);
+  const replicas = settings.replicas ?? replicasIn(layout) ?? actual?.numReplicas ?? 1;
+  const found: Record<string, unknown> = { ...actual, sleepApplication: actual?.sleepApplication ?? false };
+  const isSetUp = actual !== undefined && Object.entries(desired).every(([name, value]) => found[name] === value) &&
+    replicas === (replicasIn(layout) ?? actual.numReplicas ?? 1);
+  return isSetUp ? undefined : { ...desired, ...withReplicas(replicas, layout) };
+}
+
+/** By region where there is one: that counts before the bare number. */
+function withReplicas(replicas: number, layout: Layout | undefined): Record<string, unknown> {
+  if (layout === undefined || Object.keys(layout).length === 0) return { numReplicas: replicas };
+  if (replicasIn(layout) === replicas) return { multiRegionConfig: layout };
+  const [first = ""] = Object.keys(layout);
+  return { multiRegionConfig: { [first]: { numReplicas: replicas } } };
 }
 
 /** Whether a service has all these variables. Railway adds some of its own. Pure. */

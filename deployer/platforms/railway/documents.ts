@@ -95,3 +95,26 @@ export const CANCEL_DEPLOYMENT = `mutation CancelDeployment($id: String!) { depl
 export const DELETE_SERVICE = `mutation DeleteService($environment: String!, $service: String!) {
   serviceDelete(environmentId: $environment, id: $service)
 }`;
+
+/** All that we have Railway change. */
+export const CHANGES = [
+  CREATE_SERVICE,
+  SET_VARIABLES,
+  SET_SETTINGS,
+  REMOVE_DEPLOYMENT,
+  CANCEL_DEPLOYMENT,
+  DELETE_SERVICE,
+];
+
+/** What the API says of its changes and of these inputs: `i0`, `i1` … in their order. */
+export function changesDocument(inputs: string[]): string {
+  return `query Changes {
+  mutation: __type(name: "Mutation") { fields { name args { name } } }
+  ${inputs.map((name, i) => `i${i}: __type(name: "${name}") { inputFields { name } }`).join("\n  ")}
+}`;
+}
+
+/** As the CLI lists services when it looks for one: without a page. */
+export const PROJECT_SERVICES = `query ProjectServices($project: String!) {
+  project(id: $project) { services { edges { node { id } } } }
+}`;

@@ -17,6 +17,7 @@ export interface EnsuredService {
 /** A service just made may take a moment to show. */
 const LOOKS = 3;
 const LOOK_MS = 2000;
+const UNDO_MS = 10_000;
 
 /**
  * The Railway service of the request: the one that we know, else the one with its name and our marker, else a new one.
@@ -62,10 +63,31 @@ async function find(request: DeployRequest, { api, settings }: DeployContext, si
   return service?.serviceId;
 }
 
+/**
+ * Writes the service down.
+ *
+ * @throws {PlatformError} when the lease is lost. One that was just made is then removed: whoever goes on has made another,
+ *   or makes one.
+ */
+export async function rememberService(
+  { id, found }: EnsuredService,
+  request: DeployRequest,
+  { unfenced }: DeployContext,
+): Promise<void> {
+  try {
+    await request.remember({ serviceId: id });
+  } catch (error) {
+    if (found !== undefined) throw error;
+    const signal = AbortSignal.timeout(UNDO_MS);
+    const deployments = await unfenced.deploymentsOf(id, signal).catch(() => undefined);
+    if (deployments?.length === 0) await unfenced.deleteService(id, signal).catch(() => {});
+    throw error;
+  }
+}
+
 /** With its variables, the marker among them, in one step: it is never there without. */
 async function create(request: DeployRequest, context: DeployContext, signal: AbortSignal): Promise<EnsuredService> {
   const name = serviceName(request.serviceSchema);
-  await request.remember({});
   try {
     const variables = desiredVariables(request, context.settings, NOTHING_BEFORE);
     const id = await context.api.createService(name, variables, signal);

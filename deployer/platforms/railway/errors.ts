@@ -21,8 +21,9 @@ interface Rule extends Omit<Verdict, "retryAfterSeconds"> {
 const MINUTE = 60;
 
 /**
- * What the CLI and Railway's API say when something fails, first hit wins. Railway that cannot be reached is nobody's fault
- * and uses up no attempt; what its servers refuse or break does.
+ * What the CLI and Railway's API say when something fails, first hit wins. Railway that cannot be reached, and a deployer
+ * that is not set up as Railway wants it (`SITE_FAULTS`), are no deployment's fault and use up no attempt; what Railway's
+ * servers refuse or break does.
  */
 const rules: readonly Rule[] = [
   {
@@ -56,10 +57,16 @@ const rules: readonly Rule[] = [
     code: "upload_too_large",
     mend: "make the service's code smaller",
   },
-  { pattern: /Failed to upload code with status code 40[134]/i, class: "permanent", code: "upload_refused" },
+  { pattern: /Failed to upload code with status code 40[34]/i, class: "permanent", code: "upload_refused" },
+  {
+    pattern: /Railway API request failed with HTTP 5\d\d/i,
+    class: "unavailable",
+    code: "railway_unavailable",
+    isAmbiguous: true,
+  },
   {
     pattern: /UnknownIssuer|invalid peer certificate|certificate/i,
-    class: "permanent",
+    class: "unavailable",
     code: "railway_certificate",
     mend: "if a proxy stands between, name its CA by SSL_CERT_FILE",
   },
@@ -80,21 +87,15 @@ const rules: readonly Rule[] = [
     isAmbiguous: true,
   },
   {
-    pattern: /Railway API request failed with HTTP 5\d\d/i,
-    class: "unavailable",
-    code: "railway_unavailable",
-    isAmbiguous: true,
-  },
-  {
     pattern:
-      /Unauthorized|Not Authorized|Invalid RAILWAY_TOKEN|Not signed in|You do not have access|Login state is corrupt|no longer valid|HTTP 40[13]/i,
+      /Unauthorized|Not Authorized|Invalid RAILWAY_TOKEN|Not signed in|You do not have access|Login state is corrupt|no longer valid|HTTP 40[13]|status code 401/i,
     class: "unavailable",
     code: "railway_unauthorized",
     mend: "give the deployers a RAILWAY_API_TOKEN of the project's workspace that is valid",
   },
   {
     pattern: /Railway API request failed with HTTP 4\d\d|Cannot query field/i,
-    class: "permanent",
+    class: "unavailable",
     code: "railway_api_mismatch",
     mend: "Railway's API and this deployer no longer fit: update the deployer",
   },
@@ -104,24 +105,30 @@ const rules: readonly Rule[] = [
     code: "railway_server_error",
     isAmbiguous: true,
   },
-  { pattern: /Two-factor authentication is required/i, class: "permanent", code: "railway_two_factor" },
+  {
+    pattern: /Two-factor authentication is required/i,
+    class: "unavailable",
+    code: "railway_two_factor",
+    mend: "give the deployers a RAILWAY_API_TOKEN that needs none",
+  },
   {
     pattern: /Environment .*is restricted/i,
-    class: "permanent",
+    class: "unavailable",
     code: "railway_environment_restricted",
     mend: "the token's owner needs access to the environment",
   },
   {
     pattern:
       /No linked project|Project not found|Project is deleted|Environment is deleted|Environment .*not found|No environment specified|--environment is required|cannot be set without/i,
-    class: "permanent",
+    class: "unavailable",
     code: "railway_project_missing",
     mend: "correct OSP_RAILWAY_PROJECT and OSP_RAILWAY_ENVIRONMENT",
   },
   {
     pattern:
       /Service not found|Service ['"].*not found|ServiceInstance not found|doesn't exist in the current environment|Project has no services|No services found in environment/i,
-    class: "permanent",
+    // One just made may take a minute to show everywhere; one that is gone is made anew.
+    class: "transient",
     code: "railway_service_missing",
   },
   {
@@ -146,22 +153,40 @@ const rules: readonly Rule[] = [
   },
 ];
 
-/** What follows from what the CLI or the API said. What nobody knows is permanent: it is said as it stands. */
-export function classify(said: string): Verdict {
-  const text = stripVTControlCharacters(said);
-  for (const { pattern, retryAfterSeconds, ...verdict } of rules) {
-    const match = pattern.exec(text);
-    if (match) return { ...verdict, ...(retryAfterSeconds && { retryAfterSeconds: retryAfterSeconds(match) }) };
+/**
+ * Faults of the deployer's own set-up or site, which every deployment meets alike: they stop nobody's row, they stop the
+ * platform (pause.ts).
+ */
+export const SITE_FAULTS: ReadonlySet<string> = new Set([
+  "railway_unauthorized",
+  "railway_certificate",
+  "railway_project_missing",
+  "railway_two_factor",
+  "railway_environment_restricted",
+]);
+
+/**
+ * What follows from what the CLI or the API said. What nobody knows is permanent: it is said as it stands.
+ *
+ * @param said what the CLI said in its own words first: a page of HTML that it passes on may hold any of them
+ */
+export function classify(...said: string[]): Verdict {
+  for (const text of said.map(stripVTControlCharacters)) {
+    for (const { pattern, retryAfterSeconds, ...verdict } of rules) {
+      const match = pattern.exec(text);
+      if (match) return { ...verdict, ...(retryAfterSeconds && { retryAfterSeconds: retryAfterSeconds(match) }) };
+    }
   }
   return { class: "permanent", code: "railway_refused" };
 }
 
 /** What follows from how a call ended that gave no readable answer. */
-export function classifyResult(result: CliResult, said: string): Verdict {
+export function classifyResult(result: CliResult, ...said: string[]): Verdict {
   switch (result.failure) {
     case "not_started":
+      // Perhaps it is being replaced just now, or the machine has no process left.
       return {
-        class: "permanent",
+        class: "unavailable",
         code: "railway_cli_missing",
         mend: "install the Railway CLI, or correct RAILWAY_CLI_PATH",
       };
@@ -173,27 +198,19 @@ export function classifyResult(result: CliResult, said: string): Verdict {
     case "too_much_output":
       return { class: "permanent", code: "railway_answer_too_large", isAmbiguous: true };
     case undefined:
-      if (result.exitCode === 2 || result.exitCode === 127) return usageVerdict(result.exitCode);
-      return classify(said);
+      return result.exitCode === 2 ? UNKNOWN_COMMAND : classify(...said);
   }
 }
 
-function usageVerdict(exitCode: 2 | 127): Verdict {
-  return exitCode === 2
-    ? {
-      class: "permanent",
-      code: "railway_cli_mismatch",
-      mend: "the CLI does not know this command: install Railway CLI 5.71.0",
-    }
-    : {
-      class: "permanent",
-      code: "railway_cli_missing",
-      mend: "the npm package @railway/cli has no binary: install it again",
-    };
-}
+const UNKNOWN_COMMAND: Verdict = {
+  class: "unavailable",
+  code: "railway_cli_mismatch",
+  mend: "the CLI does not know this command: install Railway CLI 5.71.0",
+};
 
 /** A call to Railway that failed. */
 export class RailwayError extends PlatformError {
+  readonly verdict: Verdict;
   /** Whether a change that was asked for may have been made all the same. */
   readonly isAmbiguous: boolean;
   /** The parts of the document that Railway's answer names as failed. */
@@ -209,6 +226,7 @@ export class RailwayError extends PlatformError {
     const { code, mend, retryAfterSeconds, isAmbiguous = false } = verdict;
     const message = `Cannot ${doing}: ${said}${mend === undefined ? "" : ` (${mend})`}`;
     super(verdict.class, code, message, { exitCode, retryAfterSeconds });
+    this.verdict = verdict;
     this.isAmbiguous = isAmbiguous;
     this.aliases = aliases;
   }

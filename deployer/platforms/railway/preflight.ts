@@ -1,4 +1,7 @@
+import { StartError } from "../../start-error.ts";
+import { formatError } from "../../../supabase/functions/_shared/problems.ts";
 import { PlatformError } from "../platform.ts";
+import type { Surroundings } from "./answers.ts";
 import { RailwayError } from "./errors.ts";
 import type { Place, RailwayApi } from "./railway-api.ts";
 import type { RailwayCli } from "./railway-cli.ts";
@@ -12,7 +15,7 @@ export interface PreflightSettings extends Place {
 }
 
 /** The deployer cannot work as it is set up: each problem with its mend. */
-export class PreflightError extends Error {
+export class PreflightError extends StartError {
   override readonly name = "PreflightError";
 }
 
@@ -34,9 +37,22 @@ export async function checkRailway(
   }).catch(async (error: unknown) => {
     throw await tokenProblem(error, api, signal);
   });
-  const environments = project.environments.edges.map(({ node }) => node).filter(({ deletedAt }) => deletedAt === null);
-  checkEnvironments(environments, project.name, settings);
+  checkEnvironments(project, settings);
   return { cliVersion };
+}
+
+/**
+ * Whether what is done to a service stays in our environment, as at the start: a person may have added another since.
+ *
+ * @throws {PlatformError} unavailable
+ */
+export async function checkAlone(api: RailwayApi, settings: PreflightSettings, signal: AbortSignal): Promise<void> {
+  const { project } = await api.lookAround(signal);
+  try {
+    checkEnvironments(project, settings);
+  } catch (error) {
+    throw new PlatformError("unavailable", "railway_environments", formatError(error), {}, { cause: error });
+  }
 }
 
 async function checkVersion(cli: RailwayCli, signal: AbortSignal): Promise<string> {
@@ -78,13 +94,10 @@ async function tokenProblem(error: unknown, api: RailwayApi, signal: AbortSignal
   );
 }
 
-interface Environment {
-  id: string;
-  name: string;
-  isEphemeral: boolean;
-}
-
-function checkEnvironments(environments: Environment[], projectName: string, settings: PreflightSettings): void {
+/** @throws {PreflightError} */
+function checkEnvironments(project: Surroundings["project"], settings: PreflightSettings): void {
+  const { name: projectName } = project;
+  const environments = project.environments.edges.map(({ node }) => node).filter(({ deletedAt }) => deletedAt === null);
   const ours = environments.find(({ id }) => id === settings.environment);
   if (ours === undefined) {
     const names = environments.map(({ id, name }) => `${name} is ${id}`).join(", ");

@@ -1,5 +1,6 @@
 import type { Deployment, LogLine, Service, ServiceInstance, Surroundings } from "./answers.ts";
-import type { CallDeps } from "./railway-call.ts";
+import type { CallDeps, Fence } from "./railway-call.ts";
+import type { RailwayError } from "./errors.ts";
 import { createChanges } from "./railway-changes.ts";
 import type { RailwayCli } from "./railway-cli.ts";
 import { createQueries } from "./railway-queries.ts";
@@ -15,6 +16,14 @@ export type Variables = Record<string, string>;
 export interface ApiDeps extends CallDeps {
   /** The same program with the token in the place of a project token. */
   projectTokenCli: RailwayCli;
+  /** Awaited before each change, when nothing else can hold it up any more. */
+  fence: Fence;
+}
+
+/** What Railway says of each deployment that was asked for: one that it does not know is in neither. */
+export interface DeploymentAnswers {
+  found: Map<string, Deployment>;
+  failed: Map<string, RailwayError>;
 }
 
 /** What we ask Railway. All throw RailwayError, and PlatformError when the budget is used up. */
@@ -28,8 +37,7 @@ export interface RailwayQueries {
   /** Undefined: there is no such service. */
   service(id: string, signal?: AbortSignal): Promise<Service | undefined>;
   variablesOf(ids: string[], signal?: AbortSignal): Promise<Map<string, Record<string, string | null>>>;
-  /** Those that are missing in the answer do not exist. */
-  deployments(ids: string[], signal?: AbortSignal): Promise<Map<string, Deployment>>;
+  deployments(ids: string[], signal?: AbortSignal): Promise<DeploymentAnswers>;
   /** The newest of one service, newest first. */
   deploymentsOf(serviceId: string, signal?: AbortSignal): Promise<Deployment[]>;
   logs(deploymentId: string, signal?: AbortSignal): Promise<{ build: LogLine[]; run: LogLine[] }>;

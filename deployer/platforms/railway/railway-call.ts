@@ -13,12 +13,17 @@ export interface CallDeps {
   redact: Redact;
 }
 
+/** To be awaited before anything that changes Railway. @throws when the right to change it is lost */
+export type Fence = () => Promise<void>;
+
 export interface ApiCall<Answer> {
   /** For errors, as in "Cannot …". */
   doing: string;
   document: string;
   variables: Record<string, unknown>;
   answer: z.ZodType<Answer>;
+  /** Of a change. */
+  fence?: Fence;
   signal?: AbortSignal | undefined;
 }
 
@@ -30,8 +35,9 @@ const LONGEST_WORDS = 2000;
  * @throws {RailwayError}
  */
 export async function callApi<Answer>(call: ApiCall<Answer>, deps: CallDeps): Promise<Answer> {
-  const { doing, document, variables, answer, signal } = call;
+  const { doing, document, variables, answer, fence, signal } = call;
   await deps.budget.take(1);
+  await fence?.();
   const args = ["api", document, "--operation-name", operationName(document), "--variables", "@-", "--compact"];
   const result = await deps.cli.run({ args, input: JSON.stringify(variables), signal });
   if (result.exitCode !== 0) throw await refused(doing, result, deps);
@@ -40,7 +46,7 @@ export async function callApi<Answer>(call: ApiCall<Answer>, deps: CallDeps): Pr
   if (parsed.success) return parsed.data;
   // Never with the answer itself: it may hold the service's variables.
   const said = `the answer is not what was asked for: ${formatError(parsed.error)}`;
-  throw new RailwayError(doing, deps.redact(said.slice(0, LONGEST_WORDS)), {
+  throw new RailwayError(doing, deps.redact(said).slice(0, LONGEST_WORDS), {
     class: "transient",
     code: "railway_answer_unreadable",
     mend: "if it stays so, Railway's API and this deployer no longer fit: update the deployer",
@@ -56,11 +62,12 @@ function operationName(document: string): string {
 export async function refused(doing: string, result: CliResult, { redact, budget }: CallDeps): Promise<RailwayError> {
   const refusal = refusalSchema.safeParse(jsonOf(result.stdout));
   const messages = refusal.success ? refusal.data.errors.map(({ message }) => message).join("; ") : undefined;
-  const said = messages ?? wordsOf(result);
-  // What the API says in its body tells more than the line that the CLI adds; both may name the class.
-  const verdict = classifyResult(result, messages === undefined ? said : `${messages}\n${result.stderr}`);
+  // What the API says in its body tells more than the line that the CLI adds.
+  const said = messages === undefined ? [result.stderr, result.stdout] : [messages, result.stderr];
+  const verdict = classifyResult(result, ...said);
   if (verdict.retryAfterSeconds !== undefined) await budget.throttle(verdict.retryAfterSeconds);
-  const words = redact(storable(said).slice(0, LONGEST_WORDS));
+  // Before the cut: half a secret would not be known as one.
+  const words = storable(redact(messages ?? wordsOf(result))).slice(0, LONGEST_WORDS);
   const aliases = refusal.success ? refusal.data.errors.flatMap(({ path }) => path?.[0] ?? []).map(String) : [];
   return new RailwayError(doing, words, verdict, { exitCode: result.exitCode, aliases });
 }

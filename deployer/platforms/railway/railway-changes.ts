@@ -2,22 +2,23 @@ import { z } from "zod";
 import { createdSchema, uploadedSchema, uploadErrorSchema } from "./answers.ts";
 import * as documents from "./documents.ts";
 import { RailwayError } from "./errors.ts";
-import type { Place, RailwayChanges } from "./railway-api.ts";
-import { callApi, type CallDeps, jsonOf, orMissing, refused } from "./railway-call.ts";
+import type { ApiDeps, Place, RailwayChanges } from "./railway-api.ts";
+import { callApi, jsonOf, orMissing, refused } from "./railway-call.ts";
 
 /** `up` asks for the project first. */
 const UPLOAD_REQUESTS = 2;
 /** Railway answers a change with true, or refuses it. */
 const done = z.record(z.string(), z.literal(true));
 
-export function createChanges(place: Place, deps: CallDeps): RailwayChanges {
+export function createChanges(place: Place, deps: ApiDeps): RailwayChanges {
   const { project: projectId, environment: environmentId } = place;
+  const { fence } = deps;
   const change = async (
     doing: string,
     document: string,
     variables: Record<string, unknown>,
     signal: AbortSignal | undefined,
-  ): Promise<void> => void await callApi({ doing, document, variables, answer: done, signal }, deps);
+  ): Promise<void> => void await callApi({ doing, document, variables, answer: done, fence, signal }, deps);
   const end = async (verb: string, document: string, id: string, signal: AbortSignal | undefined): Promise<void> => {
     await orMissing(
       "railway_deployment_missing",
@@ -32,6 +33,7 @@ export function createChanges(place: Place, deps: CallDeps): RailwayChanges {
         document: documents.CREATE_SERVICE,
         variables: { input: { projectId, environmentId, name, variables } },
         answer: createdSchema,
+        fence,
         signal,
       }, deps);
       return serviceCreate.id;
@@ -64,10 +66,11 @@ interface Upload {
   signal: AbortSignal | undefined;
 }
 
-async function upload(request: Upload, { project, environment }: Place, deps: CallDeps): Promise<string> {
+async function upload(request: Upload, { project, environment }: Place, deps: ApiDeps): Promise<string> {
   const { serviceId, directory, message, signal } = request;
   const doing = `upload to Railway service ${serviceId}`;
   await deps.budget.take(UPLOAD_REQUESTS);
+  await deps.fence();
   const result = await deps.cli.run({
     args: [
       ...["up", directory, "--path-as-root", "--no-gitignore", "--detach", "--json", "--message", message],

@@ -1,8 +1,7 @@
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
 import { execa } from "execa";
+import pLimit from "p-limit";
+import type { Scratch } from "../../scratch.ts";
 
 export interface CliSettings {
   /** The native program. */
@@ -13,6 +12,9 @@ export interface CliSettings {
   /** What the site needs besides: PATH, proxies, certificates. */
   environment: Record<string, string>;
   timeoutSeconds: number;
+  /** Calls at once; each takes about 25 MB. */
+  concurrency: number;
+  scratch: Scratch;
 }
 
 export interface CliCall {
@@ -34,6 +36,7 @@ export interface CliResult {
 }
 
 export interface RailwayCli {
+  /** @throws {PlatformError} unavailable, when there is no room for a HOME */
   run(call: CliCall): Promise<CliResult>;
 }
 
@@ -42,33 +45,45 @@ const MOST_OUTPUT_BYTES = 32 * 1024 * 1024;
 /** After a SIGKILL of the whole group nothing can hold the output open but a process that left the group. */
 const AFTER_KILL_MS = 5000;
 
+/**
+ * Runs "$@" in its own place. Descriptor 3 leads to the deployer, which never writes to it: when it ends, however it ends, the
+ * deployer is gone, and the group is killed. Else a call would go on alone and undo what a successor has done meanwhile;
+ * Node knows no signal at its parent's death.
+ */
+const GUARD = `(cat <&3; kill -9 0) >/dev/null 2>&1 & exec "$@" 3<&-`;
+
 /** Runs the Railway CLI, each call in a HOME of its own: two calls that share one lose each other's writes. */
 export function createRailwayCli(settings: CliSettings): RailwayCli {
+  const limit = pLimit(settings.concurrency);
   return {
-    async run(call) {
-      call.signal?.throwIfAborted();
-      const home = await mkdtemp(join(tmpdir(), "osp-railway-"));
-      try {
-        return await runIn(home, call, settings);
-      } finally {
-        await rm(home, { recursive: true, force: true });
-      }
-    },
+    run: (call) =>
+      limit(async () => {
+        call.signal?.throwIfAborted();
+        const home = await settings.scratch.directory("home");
+        try {
+          return await runIn(home.path, call, settings);
+        } finally {
+          await home.remove();
+        }
+      }),
   };
 }
 
 async function runIn(home: string, call: CliCall, settings: CliSettings): Promise<CliResult> {
-  const child = execa(settings.binary, call.args, {
+  const child = execa("/bin/sh", ["-c", GUARD, "sh", settings.binary, ...call.args], {
     cwd: home,
     env: environmentOf(home, settings),
     extendEnv: false, // Railway gives its containers variables that would make the CLI work on the deployer itself
-    ...(call.input === undefined ? { stdin: "ignore" as const } : { input: call.input }),
+    ...(call.input === undefined ? {} : { input: call.input }),
+    stdio: [call.input === undefined ? "ignore" : "pipe", "pipe", "pipe", "pipe"],
     reject: false,
     stripFinalNewline: false,
     maxBuffer: MOST_OUTPUT_BYTES,
     detached: true, // leads a group, so that all of it can be killed
     cleanup: false,
   });
+  // The guard holds its descriptor until then.
+  child.nodeChildProcess.once("exit", () => killGroup(child.pid));
   const killed = Promise.withResolvers<"timeout" | "aborted">();
   const end = (why: "timeout" | "aborted") => {
     killGroup(child.pid);
@@ -76,6 +91,7 @@ async function runIn(home: string, call: CliCall, settings: CliSettings): Promis
   };
   const onAbort = () => end("aborted");
   call.signal?.addEventListener("abort", onAbort, { once: true });
+  if (call.signal?.aborted) onAbort();
   const timer = setTimeout(end, settings.timeoutSeconds * 1000, "timeout");
   try {
     const ended = child.then((result) => ({ result }));
@@ -95,15 +111,19 @@ interface Ended {
   stdout?: unknown;
   stderr?: unknown;
   isMaxBuffer?: boolean;
-  code?: string | undefined;
   cause?: unknown;
   signal?: string | undefined;
 }
+
+/** What the shell ends with when it cannot run the program (POSIX, 2.8.2). */
+const NOT_RUN = [126, 127];
 
 function resultOf(ended: Ended): CliResult {
   const exitCode = ended.exitCode;
   const failure = ended.isMaxBuffer === true
     ? "too_much_output" as const
+    : exitCode !== undefined && NOT_RUN.includes(exitCode)
+    ? "not_started" as const
     : exitCode !== undefined
     ? undefined
     : ended.signal === undefined

@@ -1,6 +1,5 @@
 import type { z } from "zod";
 import {
-  type Deployment,
   logsSchema,
   manyDeploymentsSchema,
   manyVariablesSchema,
@@ -13,7 +12,7 @@ import {
 } from "./answers.ts";
 import * as documents from "./documents.ts";
 import { RailwayError } from "./errors.ts";
-import type { ApiDeps, Place, RailwayQueries } from "./railway-api.ts";
+import type { ApiDeps, DeploymentAnswers, Place, RailwayQueries } from "./railway-api.ts";
 import { callApi, type CallDeps, orMissing } from "./railway-call.ts";
 
 const PAGE = 500;
@@ -106,13 +105,13 @@ async function askVariables(
   return found;
 }
 
-/** A deployment that is gone fails the whole document: it is asked again without that one. */
+/** One that is gone, or kept from us, fails the whole document: it is asked again without that one. */
 async function askDeployments(
   ids: string[],
   deps: CallDeps,
   signal: AbortSignal | undefined,
-): Promise<Map<string, Deployment>> {
-  const found = new Map<string, Deployment>();
+): Promise<DeploymentAnswers> {
+  const answers: DeploymentAnswers = { found: new Map(), failed: new Map() };
   for (const part of chunksOf(ids)) {
     for (let left = part; left.length > 0;) {
       try {
@@ -123,22 +122,24 @@ async function askDeployments(
           answer: manyDeploymentsSchema,
           signal,
         }, deps);
-        for (const deployment of Object.values(answer)) found.set(deployment.id, deployment);
+        for (const deployment of Object.values(answer)) answers.found.set(deployment.id, deployment);
         break;
       } catch (error) {
-        left = withoutMissing(left, error);
+        left = withoutNamed(left, error, answers);
       }
     }
   }
-  return found;
+  return answers;
 }
 
-/** @throws the error, where it names none that is missing */
-function withoutMissing(ids: string[], error: unknown): string[] {
-  if (!(error instanceof RailwayError) || error.code !== "railway_deployment_missing") throw error;
-  const rest = ids.filter((_, index) => !error.aliases.includes(`d${index}`));
-  if (rest.length === ids.length) throw error;
-  return rest;
+/** @throws the error, where it names none of them */
+function withoutNamed(ids: string[], error: unknown, { failed }: DeploymentAnswers): string[] {
+  if (!(error instanceof RailwayError)) throw error;
+  const isNamed = (_: string, index: number) => error.aliases.includes(`d${index}`);
+  const named = ids.filter(isNamed);
+  if (named.length === 0) throw error;
+  if (error.code !== "railway_deployment_missing") { for (const id of named) failed.set(id, error); }
+  return ids.filter((id, index) => !isNamed(id, index));
 }
 
 function chunksOf(ids: string[]): string[][] {

@@ -1,9 +1,10 @@
 import { PlatformError } from "../platform.ts";
 import type { Deployment } from "./answers.ts";
+import type { DeploymentAnswers } from "./railway-api.ts";
 
 export interface PollerSettings {
-  /** Asks for all of these in one request; those that are missing in the answer do not exist. */
-  ask: (ids: string[]) => Promise<Map<string, Deployment>>;
+  /** Asks for all of these in one request. */
+  ask: (ids: string[], signal: AbortSignal) => Promise<DeploymentAnswers>;
   /** Before a deployment is asked for the first time; then half as long again, up to `capSeconds`. */
   firstSeconds: number;
   capSeconds: number;
@@ -11,20 +12,30 @@ export interface PollerSettings {
 
 /** Follows all deployments of this deployer that are under way, together. */
 export interface StatusPoller {
+  /** `firstSeconds`: sooner than usual. */
+  follow(id: string, firstSeconds?: number): Followed;
+}
+
+/** One deployment, for one who waits for it. */
+export interface Followed {
   /**
-   * The next that Railway says of a deployment; undefined: it does not exist.
+   * The next that Railway says of it; undefined: it does not exist.
    *
    * @throws {PlatformError} when Railway could not be asked several times in a row, or says to wait
    */
-  next(id: string, signal: AbortSignal): Promise<Deployment | undefined>;
-  /** Nobody follows it any more. */
-  forget(id: string): void;
+  next(signal: AbortSignal): Promise<Deployment | undefined>;
+  /** Nobody waits for it here any more. */
+  end(): void;
+  /** Requests so far that it had a part in. */
+  readonly looks: number;
 }
 
-interface Followed {
+interface Waiter {
+  id: string;
   dueAt: number;
   waitMs: number;
   failures: number;
+  looks: number;
   waiting: PromiseWithResolvers<Deployment | undefined> | undefined;
 }
 
@@ -32,65 +43,81 @@ interface Followed {
 const MOST_FAILURES = 3;
 
 export function createStatusPoller({ ask, firstSeconds, capSeconds }: PollerSettings): StatusPoller {
-  const followed = new Map<string, Followed>();
+  const waiters = new Set<Waiter>();
   const capMs = capSeconds * 1000;
   let timer: NodeJS.Timeout | undefined;
-  let isAsking = false;
+  let asking: AbortController | undefined;
+  const waiting = () => [...waiters].filter((one) => one.waiting !== undefined);
 
   /** Wakes when the first is due. */
   function schedule(): void {
     clearTimeout(timer);
-    if (isAsking) return;
-    const dueAt = Math.min(...[...followed.values()].filter(({ waiting }) => waiting).map((one) => one.dueAt));
+    // Nobody waits for the answer any more.
+    if (asking && waiting().length === 0) asking.abort();
+    if (asking) return;
+    const dueAt = Math.min(...waiting().map((one) => one.dueAt));
     if (Number.isFinite(dueAt)) timer = setTimeout(() => void askAll(), Math.max(0, dueAt - performance.now()));
   }
 
   /** The others that wait are asked for as well: it costs nothing. */
   async function askAll(): Promise<void> {
-    const asked = [...followed].filter(([, { waiting }]) => waiting !== undefined);
-    isAsking = true;
+    const asked = waiting();
+    asking = new AbortController();
+    for (const one of asked) one.looks += 1;
     try {
-      const answers = await ask(asked.map(([id]) => id));
-      for (const [id, one] of asked) settle(one, capMs, (waiting) => waiting.resolve(answers.get(id)));
+      const { found, failed } = await ask([...new Set(asked.map(({ id }) => id))], asking.signal);
+      for (const one of asked) {
+        const error = failed.get(one.id);
+        if (error === undefined) settle(one, capMs, (promise) => promise.resolve(found.get(one.id)));
+        else settle(one, capMs, (promise) => promise.reject(error));
+      }
     } catch (error) {
-      for (const [, one] of asked) fail(one, capMs, error);
+      for (const one of asked) fail(one, capMs, error);
     } finally {
-      isAsking = false;
+      asking = undefined;
       schedule();
     }
   }
 
-  function follow(id: string): Followed {
-    const waitMs = firstSeconds * 1000;
-    const one = followed.get(id) ?? { dueAt: performance.now() + waitMs, waitMs, failures: 0, waiting: undefined };
-    followed.set(id, one);
-    return one;
-  }
-
   return {
-    next(id, signal) {
-      signal.throwIfAborted();
-      const one = follow(id);
-      const waiting = one.waiting ??= Promise.withResolvers<Deployment | undefined>();
-      const onAbort = () => {
-        if (one.waiting === waiting) one.waiting = undefined;
-        waiting.reject(signal.reason);
-        schedule();
+    follow(id, first = firstSeconds) {
+      const waitMs = Math.min(first, firstSeconds) * 1000;
+      const one: Waiter = { id, dueAt: performance.now() + waitMs, waitMs, failures: 0, looks: 0, waiting: undefined };
+      waiters.add(one);
+      return {
+        next: (signal) => nextOf(one, schedule, signal),
+        end() {
+          waiters.delete(one);
+          schedule();
+        },
+        get looks() {
+          return one.looks;
+        },
       };
-      signal.addEventListener("abort", onAbort, { once: true });
-      schedule();
-      return waiting.promise.finally(() => signal.removeEventListener("abort", onAbort));
-    },
-    forget(id) {
-      followed.delete(id);
-      schedule();
     },
   };
 }
 
-type Waiting = NonNullable<Followed["waiting"]>;
+async function nextOf(one: Waiter, schedule: () => void, signal: AbortSignal): Promise<Deployment | undefined> {
+  signal.throwIfAborted();
+  const promise = one.waiting = Promise.withResolvers<Deployment | undefined>();
+  const onAbort = () => {
+    one.waiting = undefined;
+    promise.reject(signal.reason);
+    schedule();
+  };
+  signal.addEventListener("abort", onAbort, { once: true });
+  schedule();
+  try {
+    return await promise.promise;
+  } finally {
+    signal.removeEventListener("abort", onAbort);
+  }
+}
 
-function settle(one: Followed, capMs: number, tell: (waiting: Waiting) => void): void {
+type Promised = NonNullable<Waiter["waiting"]>;
+
+function settle(one: Waiter, capMs: number, tell: (promise: Promised) => void): void {
   const { waiting } = one;
   one.waiting = undefined;
   one.failures = 0;
@@ -98,13 +125,13 @@ function settle(one: Followed, capMs: number, tell: (waiting: Waiting) => void):
   if (waiting) tell(waiting);
 }
 
-function fail(one: Followed, capMs: number, error: unknown): void {
+function fail(one: Waiter, capMs: number, error: unknown): void {
   one.failures += 1;
   if (mayPass(error) && one.failures < MOST_FAILURES) postpone(one, capMs);
   else settle(one, capMs, (waiting) => waiting.reject(error));
 }
 
-function postpone(one: Followed, capMs: number): void {
+function postpone(one: Waiter, capMs: number): void {
   one.waitMs = Math.min(capMs, one.waitMs * 1.5);
   one.dueAt = performance.now() + one.waitMs;
 }

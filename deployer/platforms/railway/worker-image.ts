@@ -1,30 +1,27 @@
-import { chmod, copyFile, lstat, mkdir, mkdtemp, readdir, rm, utimes } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { chmod, copyFile, lstat, mkdir, readdir, utimes, writeFile } from "node:fs/promises";
 import { dirname, join, sep } from "node:path";
 import { fileURLToPath } from "node:url";
-import { formatError } from "../../../supabase/functions/_shared/problems.ts";
+import { type Scratch, type ScratchDirectory, scratchError } from "../../scratch.ts";
 import { PlatformError } from "../platform.ts";
 
 const PROJECT = fileURLToPath(new URL("../../../", import.meta.url));
 /** What the image is built from besides the code root: where it goes, and where it comes from. */
-const image = [
+const files = [
   ["Dockerfile", "worker/Dockerfile"],
   ["package.json", "worker/image/package.json"],
   ["package-lock.json", "worker/image/package-lock.json"],
-  ["worker", "worker"],
-  ["host", "host"],
-  ["supabase/functions/_shared", "supabase/functions/_shared"],
 ] as const;
+/** Of these, sources alone: an editor's copies and a person's notes are nobody's business. */
+const directories = ["worker", "host", "supabase/functions/_shared"];
+const isSource = (name: string) => /^[a-z][a-z0-9-]*\.ts$/.test(name);
 
 /** Nobody needs to know when; and the same files give the same archive. */
 const AT = new Date("2000-01-01T00:00:00Z");
 /** `railway up` leaves out every path with such a part, the directory's own path included. */
 const skipped = ["node_modules", ".git"];
-
-export interface StagedImage {
-  directory: string;
-  remove(): Promise<void>;
-}
+/** It also heeds ignore files of the directories above, which may be anybody's: this one counts before them. */
+const IGNORE = ".railwayignore";
+const IGNORE_NOTHING = "!*\n";
 
 /**
  * A fresh directory with all that the worker's image is built from: the Dockerfile, the worker, its lock file, and the code
@@ -32,61 +29,63 @@ export interface StagedImage {
  *
  * @throws {PlatformError}
  */
-export async function stageImage(codeRoot: string): Promise<StagedImage> {
-  const directory = await mkdtemp(join(tmpdir(), "osp-image-")).catch((error: unknown) => {
-    throw stagingError(error);
-  });
-  const remove = () => rm(directory, { recursive: true, force: true });
+export async function stageImage(codeRoot: string, scratch: Scratch): Promise<ScratchDirectory> {
+  const directory = await scratch.directory("image");
   try {
-    const place = directory.split(sep).find((part) => skipped.includes(part));
+    const { path } = directory;
+    const place = path.split(sep).find((part) => skipped.includes(part));
     if (place !== undefined) {
-      const message = `Cannot stage the upload in ${directory}: railway up leaves out what lies below ${place}. ` +
+      const message = `Cannot stage the upload in ${path}: railway up leaves out what lies below ${place}. ` +
         "Set TMPDIR for the deployer to another directory";
-      throw new PlatformError("permanent", "upload_directory_skipped", message);
+      throw new PlatformError("unavailable", "upload_directory_skipped", message);
     }
-    for (const [target, source] of await filesToCopy(codeRoot)) await copy(source, join(directory, target));
-    await fixTimes(directory);
-    return { directory, remove };
+    for (const [target, source] of await filesToCopy(codeRoot)) await copy(source, join(path, target));
+    await writeFile(join(path, IGNORE), IGNORE_NOTHING, { mode: 0o644 });
+    await fixTimes(path);
+    return directory;
   } catch (error) {
-    await remove().catch(() => {});
-    throw error instanceof PlatformError ? error : stagingError(error);
+    await directory.remove().catch(() => {});
+    throw scratchError(error);
   }
-}
-
-function stagingError(error: unknown): PlatformError {
-  const message = `Cannot stage the upload below ${tmpdir()}: ${formatError(error)}. Is its disk full?`;
-  return new PlatformError("unavailable", "staging_failed", message, {}, { cause: error });
 }
 
 /** Each file by its place in the upload, sorted. */
 async function filesToCopy(codeRoot: string): Promise<[string, string][]> {
-  const files = new Map<string, string>();
-  for (const [target, source] of image) {
-    for (const file of await filesBelow(join(PROJECT, source))) {
-      files.set(join(target, file), join(PROJECT, source, file));
+  const sources = new Map<string, string>(files.map(([target, source]) => [target, join(PROJECT, source)]));
+  for (const directory of directories) {
+    for (const file of await sourcesBelow(join(PROJECT, directory))) {
+      sources.set(join(directory, file), join(PROJECT, directory, file));
     }
   }
-  files.delete(join("worker", "Dockerfile"));
-  for (const file of [...files.keys()].filter((path) => path.startsWith(join("worker", "image")))) files.delete(file);
   for (const file of await filesBelow(codeRoot)) {
-    if (files.has(file)) {
+    if (sources.has(file) || file === IGNORE) {
       const message = `The service's own code has a file ${file}, where the worker's image has one of its own: move it`;
       throw new PlatformError("permanent", "upload_conflict", message);
     }
-    files.set(file, join(codeRoot, file));
+    sources.set(file, join(codeRoot, file));
   }
-  return [...files].toSorted(([one], [other]) => (one < other ? -1 : 1));
+  return [...sources].toSorted(([one], [other]) => (one < other ? -1 : 1));
 }
 
-/** The files below a directory, relative to it; of a file only itself, as "". Links are refused: they may lead anywhere. */
+async function sourcesBelow(root: string): Promise<string[]> {
+  const entries = await readdir(root, { recursive: true, withFileTypes: true });
+  return entries.filter((entry) => entry.isFile() && isSource(entry.name))
+    .map((entry) => join(entry.parentPath, entry.name).slice(root.length + 1));
+}
+
+/** The files of a code root. Links are refused: they may lead anywhere. */
 async function filesBelow(root: string): Promise<string[]> {
-  if ((await lstat(root)).isFile()) return [""];
+  if (!(await lstat(root)).isDirectory()) throw unreadable(root);
   const entries = await readdir(root, { recursive: true, withFileTypes: true });
   return entries.filter((entry) => !entry.isDirectory()).map((entry) => {
     const path = join(entry.parentPath, entry.name);
-    if (entry.isFile()) return path.slice(root.length).replace(/^[/\\]/, "");
-    throw new PlatformError("permanent", "upload_unreadable", `Cannot upload ${path}: it is no regular file`);
+    if (entry.isFile()) return path.slice(root.length + 1);
+    throw unreadable(path);
   });
+}
+
+function unreadable(path: string): PlatformError {
+  return new PlatformError("permanent", "upload_unreadable", `Cannot upload ${path}: it is no regular file`);
 }
 
 async function copy(source: string, target: string): Promise<void> {
@@ -103,5 +102,6 @@ async function fixTimes(directory: string): Promise<void> {
     if (entry.isDirectory()) await chmod(path, 0o755);
     await utimes(path, AT, AT);
   }
+  await chmod(directory, 0o755);
   await utimes(directory, AT, AT);
 }

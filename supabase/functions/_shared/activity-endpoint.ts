@@ -3,9 +3,12 @@
  * without `{activity}` the activity's name is appended as a path segment.
  */
 export function isEndpointTemplate(template: string): boolean {
-  const url = URL.parse(fill(template, "service", "activity"));
-  return url !== null && (url.protocol === "http:" || url.protocol === "https:") && url.username === "" &&
-    url.password === "" && !/[{}]/.test(fill(template, "service", "activity"));
+  // The parser passes over line breaks, tabs, blanks at the ends and what does not show, and mends a backslash: what is
+  // written is not what is asked then.
+  if (!/^https?:\/\//i.test(template) || /[\s\\\p{Cc}\p{Cf}\p{Cs}]/u.test(template)) return false;
+  const filled = fill(template, "service", "activity");
+  const url = URL.parse(filled);
+  return url !== null && url.username === "" && url.password === "" && !/[{}]/.test(filled);
 }
 
 /** The template for one service: `{service_schema}` filled in, `{activity}` kept. */

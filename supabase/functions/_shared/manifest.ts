@@ -2,24 +2,29 @@ import { z } from "zod";
 import { formatProblems, type Problem, problemsOf } from "./problems.ts";
 import { codeName, serviceSchemaName } from "./service.ts";
 import { resolvedOptionsSchema } from "./service-options.ts";
+import { holdsControl, holdsHidden } from "./visible-text.ts";
 
 /** Paths of the modules that run a service without code of its own. A frozen contract: stored manifests name them. */
 export const BUILT_IN_ACTIVITIES_PATH = "./service/activities.ts";
 export const BUILT_IN_WORKFLOWS_PATH = "./service/workflows.ts";
 
-const modulePath = z
-  .string()
-  .max(512)
+/** What a manifest says besides names: it may hold anything that shows. */
+const plainText = (longest: number) =>
+  z.string().min(1).max(longest).refine(
+    (text) => text.isWellFormed() && !holdsControl(text) && !holdsHidden(text),
+    "must not hold control characters, nor any that turn text around or hide",
+  );
+
+const modulePath = plainText(512)
   .regex(/\.(ts|js|mjs|cjs)$/, "must end in .ts, .js, .mjs or .cjs")
   .refine(
-    // deno-lint-ignore no-control-regex -- control characters are what is refused
-    (path) => !/^[/\\]|^[A-Za-z][A-Za-z0-9+.-]*:|\\|[\u0000-\u001f]/.test(path) && !path.split("/").includes(".."),
+    (path) => !/^[/\\]|^[A-Za-z][A-Za-z0-9+.-]*:|\\/.test(path) && !path.split("/").includes(".."),
     "must be a relative path inside the code root, without ..",
   );
 
 const workflowSchema = z.strictObject({
   name: codeName,
-  task_queue: z.string().min(1).max(200),
+  task_queue: plainText(200),
   workflows_path: modulePath,
   activities: z.array(codeName).min(1).max(100),
 });
@@ -32,7 +37,8 @@ const workflowSchema = z.strictObject({
 export const manifestSchema = z.strictObject({
   manifest_version: z.literal(1).default(1),
   service_schema: serviceSchemaName,
-  service_name: z.string().min(1),
+  // Revisions are older than the rule of today.
+  service_name: z.string().min(1).refine((name) => name.isWellFormed(), "must not hold half a character"),
   revision: z.int().min(1).default(1),
   activities_path: modulePath,
   workflows: z.array(workflowSchema).min(1).max(100),

@@ -1,4 +1,5 @@
 import type { z } from "zod";
+import { visible } from "./visible-text.ts";
 
 /** One thing to correct. `path` is written as in JavaScript: `workflows[1].name`; empty means the whole value. */
 export interface Problem {
@@ -6,17 +7,32 @@ export interface Problem {
   message: string;
 }
 
+const MESSAGE_CHARACTERS = 400;
+
 /** Every problem that zod found, each with its path and, where it is short, the value that broke the rule. */
 export function problemsOf(error: z.ZodError, input: unknown): Problem[] {
   return error.issues.map((issue) => ({
-    path: formatPath(issue.path),
-    message: `${quoteValue(valueAt(input, issue.path))}${issue.message}`,
+    path: shorten(visible(formatPath(issue.path)), MESSAGE_CHARACTERS),
+    // zod names unknown keys as they are.
+    message: shorten(visible(`${quoteValue(valueAt(input, issue.path))}${issue.message}`), MESSAGE_CHARACTERS),
   }));
 }
 
+/** More would fill a log, and help nobody. */
+const TOLD_PROBLEMS = 30;
+
 /** `workflows[1].name: "1x" must match …; options: …`, for one line of a log or of a row. */
 export function formatProblems(problems: readonly Problem[]): string {
-  return problems.map(({ path, message }) => (path === "" ? message : `${path}: ${message}`)).join("; ");
+  return tellProblems(problems).join("; ");
+}
+
+/** Each problem as a line, bounded: the last one says how many there are beyond. */
+export function tellProblems(problems: readonly Problem[]): string[] {
+  const told = problems.slice(0, TOLD_PROBLEMS).map(({ path, message }) =>
+    path === "" ? message : `${path}: ${message}`
+  );
+  const left = problems.length - told.length;
+  return left > 0 ? [...told, `and ${left} more problems`] : told;
 }
 
 function formatPath(path: readonly PropertyKey[]): string {
@@ -39,13 +55,18 @@ const QUOTED_CHARACTERS = 80;
 
 function quoteValue(value: unknown): string {
   if (value === undefined || (typeof value === "object" && value !== null)) return "";
-  const text = jsonOf(value);
-  return text.length <= QUOTED_CHARACTERS ? `${text} ` : `${storable(text.slice(0, QUOTED_CHARACTERS))}… `;
+  // JSON has no word for what JSON.parse makes of 1e999.
+  const text = typeof value === "number" ? String(value) : jsonOf(value);
+  return `${shorten(text, QUOTED_CHARACTERS)} `;
 }
 
-/** A text as Postgres can hold it: without NUL, and without the half of a character that a cut leaves. */
+function shorten(text: string, characters: number): string {
+  return text.length <= characters ? text : `${text.slice(0, characters).toWellFormed()}…`;
+}
+
+/** A text of many lines as Postgres can hold it: without NUL, half characters, or anything else that would act where it is shown. */
 export function storable(text: string): string {
-  return text.replaceAll("\0", "").toWellFormed();
+  return visible(text, "\n\t");
 }
 
 const TOLD_CAUSES = 4;
@@ -59,7 +80,7 @@ export function formatError(error: unknown): string {
     if (!messages.some((earlier) => earlier.includes(message))) messages.push(message);
     if (messages.length === TOLD_CAUSES) break;
   }
-  return storable(messages.join(": ").replaceAll(/\s*\n\s*/g, " "));
+  return visible(messages.join(": ").replaceAll(/\s*\n\s*/g, " "));
 }
 
 /** What was thrown and its causes, outermost first. Causes can form a circle: each is told once. */

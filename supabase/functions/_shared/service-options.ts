@@ -11,7 +11,8 @@ export const serviceOptionsSchema = z.strictObject(
       .max(2048, "must have at most 2048 characters")
       .refine(
         isEndpointTemplate,
-        "must be an http or https URL without user or password; {service_schema} and {activity} are filled in",
+        "must be an http or https URL without user or password, blank, backslash or invisible character; " +
+          "{service_schema} and {activity} are filled in",
       )
       .optional(),
     /** Seconds that one attempt of an activity may take, from its start to its result. */

@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { notAnObject } from "./problems.ts";
 import { serviceOptionsSchema } from "./service-options.ts";
+import { holdsControl, holdsHidden, isBlank } from "./visible-text.ts";
 
 /** `osp.services.service_schema`: also a file name, a platform service name and the stem of a task queue. */
 export const serviceSchemaName = z
@@ -24,9 +25,10 @@ export const serviceSchema = z.strictObject({
     .string("must be a string")
     // Characters as Postgres counts them, not UTF-16 units.
     .refine((name) => name.length >= 1 && [...name].length <= 200, "must have 1 to 200 characters")
-    // deno-lint-ignore no-control-regex -- control characters are what is refused
-    .regex(/^[^\u0000-\u001f\u007f]*$/, "must not hold control characters")
-    .regex(/[^ ]/, "must not be blank"),
+    .refine((name) => name.isWellFormed(), "must not hold half a character (a lone surrogate)")
+    .refine((name) => !holdsControl(name), "must not hold control characters")
+    .refine((name) => !holdsHidden(name), "must not hold characters that turn text around or hide")
+    .refine((name) => !isBlank(name), "must not be blank"),
   workflows: z
     .array(
       z.strictObject(

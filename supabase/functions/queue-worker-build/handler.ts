@@ -1,8 +1,9 @@
 import { formatError } from "../_shared/problems.ts";
 import { isSameSecret } from "./same-secret.ts";
+import { type PruningDeps, type Removal, removePruned } from "./pruning.ts";
 import { enqueueTaken, type TakingDeps } from "./taking.ts";
 
-export interface HandlerDeps extends TakingDeps {
+export interface HandlerDeps extends TakingDeps, PruningDeps {
   webhookSecret: string;
   /** Rings this function again, for what one run leaves. Does not wait for the answer. */
   ringAgain: () => void;
@@ -46,8 +47,12 @@ export function createHandler(deps: HandlerDeps) {
 
 async function answer(deps: HandlerDeps): Promise<Response> {
   const outcome: Outcome = { taken: 0, enqueued: 0, rejected: 0, remaining: 0 };
+  const deadline = deps.now() + RUN_MS;
+  const isOver = () => deps.now() >= deadline;
+  let removal: Removal;
   try {
-    await drain(deps, outcome);
+    await drain(deps, outcome, isOver);
+    removal = await removePruned(deps, isOver);
     outcome.remaining = await deps.queue.countWaiting();
   } catch (error) {
     // What was taken waits on: given back where that was possible, else when its lease ends.
@@ -56,13 +61,13 @@ async function answer(deps: HandlerDeps): Promise<Response> {
   }
   if (outcome.taken > 0) deps.log({ event: "intents.enqueued", ...outcome });
   // Only after some work: what waits and cannot be enqueued (its row is locked) would ring for as long as it is.
-  if (outcome.enqueued + outcome.rejected > 0 && outcome.remaining > 0) deps.ringAgain();
+  const hasWorked = outcome.enqueued + outcome.rejected + removal.removed > 0;
+  if (hasWorked && (outcome.remaining > 0 || removal.hasMore)) deps.ringAgain();
   return Response.json(outcome);
 }
 
-async function drain(deps: HandlerDeps, outcome: Outcome): Promise<void> {
-  const deadline = deps.now() + RUN_MS;
-  while (deps.now() < deadline && outcome.taken < INTENTS_A_RUN) {
+async function drain(deps: HandlerDeps, outcome: Outcome, isOver: () => boolean): Promise<void> {
+  while (!isOver() && outcome.taken < INTENTS_A_RUN) {
     const intents = await deps.queue.take();
     if (intents.length === 0) return;
     outcome.taken += intents.length;

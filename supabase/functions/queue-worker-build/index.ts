@@ -1,6 +1,6 @@
 import { parseConfig } from "./config.ts";
 import { createHandler } from "./handler.ts";
-import { connect, createIntentQueue, createManifestStore } from "./supabase-adapter.ts";
+import { connect, createIntentQueue, createManifestStore, createPrunedObjects } from "./supabase-adapter.ts";
 
 const config = parseConfig(Deno.env.toObject());
 const client = connect(config.supabaseUrl, config.secretKey);
@@ -12,6 +12,7 @@ const handler = createHandler({
   defaults: { activityEndpoint: config.defaultActivityEndpoint },
   queue: createIntentQueue(client),
   store: createManifestStore(client),
+  pruned: createPrunedObjects(client),
   ringAgain,
   log,
   now: () => performance.now(),

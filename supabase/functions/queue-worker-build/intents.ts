@@ -6,6 +6,9 @@ export const intentSchema = z.object({
   revision: z.int(),
   wanted: z.enum(["run", "stop"]),
   source: z.string(),
+  /** Revision whose spec a rollback brought back; null: it is no rollback. */
+  rolled_back_to: z.int().nullable(),
+  requested_at: z.string(),
   requested_by: z.string(),
   deployment_id: z.string(),
   /** The right to enqueue it; the same for all of one taking. */
@@ -72,4 +75,21 @@ export interface ManifestStore {
   putOnce(path: string, json: string): Promise<void>;
   /** Writes an object, over whatever is there. */
   put(path: string, json: string): Promise<void>;
+  /** Removes objects; one that is gone already is success. */
+  remove(paths: string[]): Promise<void>;
+}
+
+/** An object that no deployment needs: what `osp_metadata.take_pruned_objects` returns. */
+export const prunedObjectSchema = z.object({
+  path: z.string(),
+  /** The right to forget it; the same for all of one taking. */
+  lease_token: z.string(),
+});
+export type PrunedObject = z.infer<typeof prunedObjectSchema>;
+
+/** What retention let go of. Each call throws when the database cannot be reached. */
+export interface PrunedObjects {
+  take(): Promise<PrunedObject[]>;
+  /** Objects of one taking are gone from Storage; with a reason they are not, and wait on. */
+  forget(objects: PrunedObject[], reason?: string): Promise<void>;
 }

@@ -16,15 +16,18 @@ interface StorageFailure {
   code?: string | undefined;
 }
 
-/** What Storage refused an upload of so many bytes for. Only a smaller manifest helps where it is too large. */
-export function explainRefusal(failure: StorageFailure, bucket: string, bytes: number): StorageRefusal {
+/** What Storage was asked for. */
+type StorageRequest = { verb: "upload"; bytes: number } | { verb: "removal" };
+
+/** Why Storage refused a request. Only a smaller manifest helps where it is too large. */
+export function explainRefusal(failure: StorageFailure, bucket: string, request: StorageRequest): StorageRefusal {
   const told = new Set([failure.statusCode, failure.code, String(failure.status)]);
   const is = (...codes: string[]) => codes.some((code) => told.has(code));
   const isDuplicate = is("409", "KeyAlreadyExists");
   const refused = (message: string) => ({ isDuplicate, error: new Error(message, { cause: failure }) });
 
-  if (is("413", "EntityTooLarge")) {
-    const message = `The bucket "${bucket}" of Storage takes no object of ${bytes} bytes`;
+  if (request.verb === "upload" && is("413", "EntityTooLarge")) {
+    const message = `The bucket "${bucket}" of Storage takes no object of ${request.bytes} bytes`;
     return { isDuplicate, error: new ObjectTooLargeError(message, { cause: failure }) };
   }
   if (is("NoSuchBucket") || (is("404") && /bucket/i.test(failure.message))) {
@@ -45,5 +48,6 @@ export function explainRefusal(failure: StorageFailure, bucket: string, bytes: n
     );
   }
   if (failure.status === undefined) return refused("Storage does not answer");
-  return refused(`Storage answers ${failure.statusCode ?? failure.status} to an upload into the bucket "${bucket}"`);
+  const what = request.verb === "upload" ? "an upload into" : "a removal from";
+  return refused(`Storage answers ${failure.statusCode ?? failure.status} to ${what} the bucket "${bucket}"`);
 }

@@ -8,6 +8,9 @@ import {
   type IntentQueue,
   intentSchema,
   type ManifestStore,
+  type PrunedObject,
+  type PrunedObjects,
+  prunedObjectSchema,
 } from "./intents.ts";
 import { explainRefusal } from "./storage-refusal.ts";
 
@@ -27,9 +30,8 @@ export function connect(url: string, secretKey: string): SupabaseClient {
   });
 }
 
-/** The intents through the Data API. */
-export function createIntentQueue(client: SupabaseClient): IntentQueue {
-  const call = async <Row>(name: string, parameters: object, result: z.ZodType<Row>): Promise<Row> => {
+function createCall(client: SupabaseClient) {
+  return async <Row>(name: string, parameters: object, result: z.ZodType<Row>): Promise<Row> => {
     const { data, error } = await client.schema("osp_metadata").rpc(name, parameters);
     if (error) {
       const message = `Cannot call osp_metadata.${name}: ${[error.code, error.message].filter(Boolean).join(" ")}`;
@@ -37,6 +39,11 @@ export function createIntentQueue(client: SupabaseClient): IntentQueue {
     }
     return result.parse(data);
   };
+}
+
+/** The intents through the Data API. */
+export function createIntentQueue(client: SupabaseClient): IntentQueue {
+  const call = createCall(client);
   return {
     take: () => call<Intent[]>("take_intents", {}, z.array(intentSchema)),
     enqueue: async (deployments) =>
@@ -54,6 +61,20 @@ export function createIntentQueue(client: SupabaseClient): IntentQueue {
   };
 }
 
+/** What retention let go of, through the Data API. */
+export function createPrunedObjects(client: SupabaseClient): PrunedObjects {
+  const call = createCall(client);
+  return {
+    take: () => call<PrunedObject[]>("take_pruned_objects", {}, z.array(prunedObjectSchema)),
+    async forget(objects, reason) {
+      const [first] = objects;
+      if (first === undefined) return;
+      const paths = objects.map((object) => object.path);
+      await call("forget_pruned_objects", { lease_token: first.lease_token, paths, reason }, z.int());
+    },
+  };
+}
+
 /** SQLSTATE classes 22 and 23: the data itself cannot be written. Everything else may pass. */
 function isRefusal(code: string): boolean {
   return /^2[23]...$/.test(code);
@@ -67,11 +88,15 @@ export function createManifestStore(client: SupabaseClient): ManifestStore {
       ...options,
     });
     if (error === null) return;
-    const refusal = explainRefusal(error, BUCKET, new TextEncoder().encode(json).length);
+    const refusal = explainRefusal(error, BUCKET, { verb: "upload", bytes: new TextEncoder().encode(json).length });
     if (options.upsert || !refusal.isDuplicate) throw refusal.error;
   };
   return {
     putOnce: (path, json) => upload(path, json, { upsert: false, cacheControl: "31536000" }),
     put: (path, json) => upload(path, json, { upsert: true, cacheControl: "0" }),
+    async remove(paths) {
+      const { error } = await client.storage.from(BUCKET).remove(paths);
+      if (error !== null) throw explainRefusal(error, BUCKET, { verb: "removal" }).error;
+    },
   };
 }

@@ -8,7 +8,11 @@ import { createTestHandler, ring } from "../edge-function.ts";
 import { eventually, insertService, registryOf, type RegistryRow } from "../services.ts";
 
 /** Real deployers on platform `railway`, with the CLI given and a stand-in of Railway behind it. */
-export function createRailwayMachine(database: TestDatabase, cli: string, fake: FakeRailway) {
+export function createRailwayMachine(
+  database: Pick<TestDatabase, "deployerUrl" | "rows">,
+  cli: string,
+  fake: FakeRailway,
+) {
   const machine = createMachine(database, () => "127.0.0.1:9");
   const handler = createTestHandler(database);
   const temporary = join(machine.stateDirectory, "tmp");
@@ -17,6 +21,7 @@ export function createRailwayMachine(database: TestDatabase, cli: string, fake: 
     OSP_PLATFORM: "railway",
     OSP_READINESS: "platform",
     TMPDIR: temporary,
+    OSP_RAILWAY_REQUESTS_PER_SECOND: "1000",
     RAILWAY_CLI_PATH: cli,
     RAILWAY_API_TOKEN: fake.tokens.workspace,
     OSP_RAILWAY_PROJECT: fake.project.id,
@@ -38,8 +43,8 @@ export function createRailwayMachine(database: TestDatabase, cli: string, fake: 
     /** Where its temporary files go. */
     temporary,
     ringBell,
-    start(environment: Record<string, string> = {}): TestDeployer {
-      const deployer = machine.start({ ...settings, ...environment });
+    start(environment: Record<string, string> = {}, through: string[] = []): TestDeployer {
+      const deployer = machine.start({ ...settings, ...environment }, through);
       started.push(deployer);
       return deployer;
     },
@@ -54,11 +59,11 @@ export function createRailwayMachine(database: TestDatabase, cli: string, fake: 
         (row) => row !== undefined && satisfies(row),
         timeoutMs,
       ).then((row) => row ?? Promise.reject(new Error("no row"))),
-    deployed(schema: string, revision = 1): Promise<RegistryRow> {
-      return this.row(schema, (row) => row.revision === revision && row.deployment_status === "deployed", 60_000);
+    async deployed(schema: string, revision = 1): Promise<RegistryRow> {
+      return expectStatus(await this.row(schema, (row) => row.revision === revision && hasEnded(row)), "deployed");
     },
-    failed(schema: string): Promise<RegistryRow> {
-      return this.row(schema, (row) => row.deployment_status === "failed", 60_000);
+    async failed(schema: string): Promise<RegistryRow> {
+      return expectStatus(await this.row(schema, hasEnded), "failed");
     },
     attempts: (schema: string) =>
       database.rows<{ outcome: string | null; error_code: string | null; attempt: number; log_tail: string | null }>(
@@ -67,6 +72,15 @@ export function createRailwayMachine(database: TestDatabase, cli: string, fake: 
       ),
   };
 }
+function hasEnded({ deployment_status }: RegistryRow): boolean {
+  return !["pending", "deploying"].includes(deployment_status);
+}
+
+function expectStatus(row: RegistryRow, status: string): RegistryRow {
+  if (row.deployment_status === status) return row;
+  throw new Error(`${row.service_schema} is ${row.deployment_status} and not ${status}:\n${row.logs}`);
+}
+
 export type RailwayMachine = ReturnType<typeof createRailwayMachine>;
 
 /** What one service is like on the stand-in. */

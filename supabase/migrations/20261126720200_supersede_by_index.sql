@@ -6,7 +6,7 @@ create or replace function osp_metadata.supersede(schema_name text, by_revision 
 returns void
 language plpgsql
 security invoker  -- called by enqueue_deployments alone, as the owner
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   -- First a lock, then the decision: what a claim or a settlement under way leaves behind is seen by the statements below,

@@ -8,7 +8,7 @@ returns table (service_schema text, wanted text, source text)
 language sql
 stable
 security invoker  -- called by reconcile alone, as the owner
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
   select
     coalesce(s.service_schema, i.service_schema),
@@ -57,7 +57,7 @@ returns integer
 language plpgsql
 volatile
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 set lock_timeout = '3s'  -- the deployer's sweep goes on
 as $$
 declare
@@ -71,24 +71,31 @@ begin
     select pg_catalog.array_agg(d.service_schema) into differing from osp_metadata.find_differences() as d;
   end if;
   if differing is not null then
-    -- Who edits a service now is not waited for; the next call sees what came of it.
-    with unlocked as materialized (
+    -- Who edits a service now is not waited for; the next call sees what came of it. A service without an intent is locked by
+    -- its row: whoever makes its intent has that row first. Joined, as a search of an array for each would take the square of
+    -- their number: all services differ where the registry was emptied.
+    with unknown as materialized (
+      select s.service_schema
+      from osp.services as s
+      inner join pg_catalog.unnest(differing) as d (service_schema) on d.service_schema = s.service_schema
+      where not exists (select from osp_metadata.service_intents as i where i.service_schema = s.service_schema)
+      order by s.service_schema
+      for no key update of s skip locked
+    ), known as materialized (
       select i.service_schema
       from osp_metadata.service_intents as i
       inner join pg_catalog.unnest(differing) as d (service_schema) on d.service_schema = i.service_schema
       order by i.service_schema  -- everybody locks in this order: no deadlock
       for update of i skip locked
+    ), unlocked as (
+      select unknown.service_schema from unknown union all select known.service_schema from known
     )
     select pg_catalog.array_agg(unlocked.service_schema) into free from unlocked;
 
-    -- Looked for once more, now that they are locked: an edit may have ended in between. Joined, as a search of an array for
-    -- each would take the square of their number: all services differ where the registry was emptied.
+    -- Looked for once more, now that they are locked: an edit may have ended in between.
     perform osp_metadata.record_intents(array_agg(d.service_schema), array_agg(d.wanted), array_agg(d.source))
     from osp_metadata.find_differences() as d
-    left join pg_catalog.unnest(free) as f (service_schema) on f.service_schema = d.service_schema
-    where
-      f.service_schema is not null
-      or not exists (select from osp_metadata.service_intents as i where i.service_schema = d.service_schema);
+    inner join pg_catalog.unnest(free) as f (service_schema) on f.service_schema = d.service_schema;
   end if;
   return osp_metadata.count_waiting_intents();
 end;

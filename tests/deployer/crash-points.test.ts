@@ -1,0 +1,94 @@
+import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "vitest";
+import { useDatabase } from "../support/database.ts";
+import { createMachine } from "../support/deployer.ts";
+import { createTestHandler, ring } from "../support/edge-function.ts";
+import { type Fault, faultEnvironment } from "../support/faults.ts";
+import { eventually, insertService, registryOf } from "../support/services.ts";
+import { startTemporalServer, type TemporalServer } from "../support/temporal-server.ts";
+
+const database = useDatabase();
+const handler = createTestHandler(database);
+let temporal: TemporalServer;
+let machine: ReturnType<typeof createMachine>;
+beforeAll(async () => void (temporal = await startTemporalServer()));
+afterAll(() => temporal.stop());
+beforeEach(() => void (machine = createMachine(database, () => temporal.address)));
+afterEach(() => machine.clear());
+
+const shortLease = { OSP_LEASE_SECONDS: "1.5", OSP_RENEW_SECONDS: "1", OSP_DRAIN_SECONDS: "0" };
+/** Few calls by the clock, for each is a run: what there is to do is told by notification. */
+const quiet = { OSP_POLL_SECONDS: "600", OSP_SWEEP_SECONDS: "600", OSP_PLATFORM_RECONCILE_SECONDS: "600" };
+
+/** A whole run makes about thirty; the one in which nobody is killed any more ends the count. */
+const MOST_CALLS = 100;
+
+interface Attempt {
+  outcome: string | null;
+  deployer: string;
+  error_message: string | null;
+}
+
+/** Runs a service from its row to its worker and away again, with a deployer that comes to the fault on the way. */
+async function live(schema: string, fault: Fault): Promise<"killed" | "completed"> {
+  await insertService(database, schema);
+  await handler(ring());
+  let deployer = machine.start({ ...shortLease, ...quiet, ...faultEnvironment(fault) });
+  const dies = () => deployer.process.signalCode === "SIGKILL";
+  const killed: string[] = [];
+  /** The newest revision has come to this; whoever was killed on the way has a successor. */
+  const reaches = async (revision: number, status: string) => {
+    await eventually(async () => {
+      if (dies()) {
+        killed.push(`:${deployer.process.pid}`);
+        deployer = machine.start(shortLease);
+      }
+      return (await registryOf(database, schema)).at(-1);
+    }, (row) => row?.revision === revision && row.deployment_status === status);
+  };
+
+  await reaches(1, "deployed");
+  await eventually(() => machine.workers(), (pids) => pids.length === 1);
+  await database.rows(`delete from osp.services where service_schema = $1`, [schema]);
+  await handler(ring());
+  await reaches(2, "stopped");
+  await eventually(() => machine.workers(), (pids) => pids.length === 0);
+  await deployer.stop();
+  if (dies()) killed.push(`:${deployer.process.pid}`);
+
+  expect(await registryOf(database, schema)).toMatchObject([1, 2].map(() => ({ deployment_status: "stopped" })));
+  const attempts = await database.rows<Attempt>(
+    `select outcome, deployer, error_message from osp_metadata.deployment_attempts where service_schema = $1 order by id`,
+    [schema],
+  );
+  const [abandoned, others] = [
+    attempts.filter(({ outcome }) => outcome === "abandoned"),
+    attempts.filter(({ outcome }) => outcome !== "abandoned"),
+  ];
+  expect(others.map(({ outcome }) => outcome)).toEqual(["deployed", "stopped"]);
+  for (const { deployer: holder, error_message } of abandoned) {
+    expect(killed.some((pid) => holder.endsWith(pid))).toBe(true);
+    expect(error_message).toBe(`Deployer ${holder} went away`);
+  }
+  return killed.length > 0 ? "killed" : "completed";
+}
+
+/** Kills at every call until a run completes; the number of calls of such a run. */
+async function sweep(fault: Pick<Fault, "port" | "when" | "match">): Promise<number> {
+  for (let call = 1; call <= MOST_CALLS; call++) {
+    const end = await live(`${fault.port}_${fault.when}_${call}`, { ...fault, call, signal: "SIGKILL" });
+    if (end === "completed") return call - 1;
+  }
+  throw new Error(`A run does not complete within ${MOST_CALLS} calls`);
+}
+
+// After a call that only reads nothing is other than before the next one.
+const writes = { match: "update osp_metadata" };
+
+test.each<[Pick<Fault, "port" | "when" | "match">, number]>([
+  [{ port: "registry", when: "before" }, 14],
+  [{ port: "registry", when: "after", ...writes }, 9],
+  [{ port: "platform", when: "before" }, 7],
+  [{ port: "platform", when: "after" }, 7],
+])("a deployer killed at its n-th call, for every n: %o", async (fault, least) => {
+  expect(await sweep(fault)).toBeGreaterThanOrEqual(least);
+}, 900_000);

@@ -112,12 +112,13 @@ test("what a settlement replaces, and is locked, holds up its own service alone"
 test("one that the database refuses takes no other along", async () => {
   const { registry, claims: [first, ...claims] } = await claimAll();
   if (first === undefined) throw new Error("nothing was claimed");
-  const bad = { outcome: "failed", failure: { class: "permanent", code: "x", message: "NUL: \0", facts: {} } } as const;
+  const facts = { exitCode: 2 ** 31 }; // no integer of Postgres
+  const bad = { outcome: "failed", failure: { class: "permanent", code: "x", message: "x", facts } } as const;
   const [refused, ...settled] = await Promise.allSettled([
     registry.settle(first, bad),
     ...claims.map((claim) => registry.settle(claim, deployed)),
   ]);
-  expect(refused).toMatchObject({ status: "rejected", reason: { code: "22P05" } });
+  expect(refused).toMatchObject({ status: "rejected", reason: { code: "22003" } });
   expect(settled).toEqual(claims.map(() => ({ status: "fulfilled", value: true })));
 });
 

@@ -8,6 +8,8 @@ import { openExplained, readingOf } from "./plans.ts";
 /** Every service is compared: by a look at its row, its intent and its newest revision. */
 const ROWS_A_SERVICE = 3;
 const BLOCKS_A_SERVICE = 6;
+/** Its row, its intent, what runs of it and what is under way: twice, as a platform's listing is compared for two questions. */
+const ROWS_OF_A_COMPARISON = 10;
 /** With the default work_mem of 4 MB: what a sort or a join of the fleet itself writes aside, in blocks of 8 KiB. */
 const TEMP_BLOCKS = 8192;
 const MIB = 1024 * 1024;
@@ -85,4 +87,52 @@ test("an emptied registry is requested anew in one call, within the same memory"
   expect(waiting).toBe(row.count);
   expect(readingOf(plans).tempBlocks).toBeLessThanOrEqual(4 * TEMP_BLOCKS);
   expect(memory).toBeLessThan(256 * MIB);
+});
+
+/** What all that is deployed there would list, as the deployer hands it over. */
+async function listing(): Promise<string> {
+  const { rows: [{ listed }] } = await session.client.query(
+    `select jsonb_agg(jsonb_build_object(
+      'service_schema', r.service_schema, 'id', r.platform_service_id, 'is_running', true, 'deployment_id', null,
+      'platform_deployment_id', r.platform_deployment_id
+    ))::text as listed
+    from osp_metadata.worker_registry as r
+    inner join osp_metadata.service_intents as i on i.service_schema = r.service_schema and i.revision = r.revision
+    where r.deployment_status = 'deployed'`,
+  );
+  return listed;
+}
+
+test("a platform's listing of all services is compared by reading as much as there are services", async () => {
+  const { client } = session;
+  const listed = await listing();
+  await client.query(`set local role osp_deployer`);
+  let found: unknown[] = [];
+  const plans = await session.plansOf(async () => {
+    const compare = `select * from osp_metadata.reconcile_platform('railway', $1::jsonb, clock_timestamp(), 600)`;
+    found = (await client.query(compare, [listed])).rows;
+  });
+  expect(found).toEqual([]);
+  const reading = readingOf(plans);
+  expect(reading.scanned.filter((scan) => /^(worker_registry|deployment_attempts)/.test(scan))).toEqual([]);
+  expect(reading.rows).toBeLessThanOrEqual(services * ROWS_OF_A_COMPARISON);
+});
+
+test("that all workers live is written down by reading as much as there are services", async () => {
+  const { client } = session;
+  const { rows: [{ seen }] } = await client.query(
+    `select jsonb_agg(jsonb_build_object('service_schema', service_schema, 'revision', revision, 'worker_version', '0.1.0'))::text as seen
+    from osp_metadata.worker_registry where deployment_status = 'deployed'`,
+  );
+  await client.query(`set local role osp_deployer`);
+  let silent: unknown[] = [];
+  const startedAt = performance.now();
+  const plans = await session.plansOf(async () => {
+    silent = (await client.query(`select * from osp_metadata.record_health('railway', $1::jsonb)`, [seen])).rows;
+  });
+  console.error(`record_health ${performance.now() - startedAt} ms`);
+  expect(silent).toEqual([]);
+  const reading = readingOf(plans);
+  expect(reading.scanned).toEqual([]);
+  expect(reading.rows).toBeLessThanOrEqual(services * ROWS_OF_A_COMPARISON);
 });

@@ -10,7 +10,13 @@ const bounds: Record<string, { blocks: number; rows: number }> = {
   "counts intents while none waits": { blocks: 100, rows: 5 },
   "looks for a claim while none waits": { blocks: 100, rows: 5 },
   "looks when the next lease runs out": { blocks: 100, rows: 5 },
-  "claims ten rows": { blocks: 1500, rows: 120 },
+  "finds nothing to prune while everything is kept": { blocks: 300, rows: 10 },
+  "prunes the next services": { blocks: 60_000, rows: 20_000 },
+  "takes the turn to look after workers": { blocks: 100, rows: 5 },
+  "claims ten rows": { blocks: 1500, rows: 150 },
+  "takes over ten rows that a deployer left": { blocks: 1500, rows: 250 },
+  "claims under a limit of the platform": { blocks: 1500, rows: 150 },
+  "asks whether a deployment is open": { blocks: 100, rows: 4 },
   "renews ten leases": { blocks: 250, rows: 40 },
   "reports on ten attempts": { blocks: 700, rows: 80 },
   "remembers an id": { blocks: 100, rows: 4 },
@@ -67,6 +73,14 @@ async function workInDeployersDay(mode: string, isAnalyzed: boolean): Promise<Ma
     await step("counts intents while none waits", () => registry.countWaitingIntents(5));
     await step("looks for a claim while none waits", () => registry.claim(10));
     await step("looks when the next lease runs out", () => registry.nextExpiryMs());
+    await step("finds nothing to prune while everything is kept", () => registry.prune());
+    await step(
+      "takes the turn to look after workers",
+      () => client.query(`select osp_metadata.take_health_turn('railway', 60)`),
+    );
+    await client.query(`reset role; update osp_metadata.retention set keep_days = 90, keep_revisions = 5`);
+    await client.query(`set local role osp_deployer`);
+    await step("prunes the next services", () => registry.prune());
 
     await client.query(`reset role; set local session_replication_role = replica`);
     await letWait(client, WAITING);
@@ -87,9 +101,23 @@ async function workInDeployersDay(mode: string, isAnalyzed: boolean): Promise<Ma
       "reports on ten attempts",
       () => Promise.all(claims.map((claim) => registry.report(claim, "deploying", "a line"))),
     );
+    await step("asks whether a deployment is open", () => registry.isOpen(other));
     await step("remembers an id", () => registry.remember(other, { serviceId: "s" }));
     await step("settles ten attempts", () => Promise.all(others.map((claim) => registry.settle(claim, deployed))));
     await step("settles one attempt of a service with thousands of revisions", () => registry.settle(noisy, deployed));
+
+    const left = (await registry.claim(10)).map((claim) => claim.lease_token);
+    await client.query(
+      `update osp_metadata.worker_registry set lease_expires_at = now() - interval '1 second' where lease_token = any ($1)`,
+      [left],
+    );
+    await step(
+      "takes over ten rows that a deployer left",
+      async () => expect(await registry.claim(10)).toHaveLength(10),
+    );
+    await client.query(`reset role; update osp_metadata.platforms set concurrency_limit = 30 where name = 'railway'`);
+    await client.query(`set local role osp_deployer`);
+    await step("claims under a limit of the platform", async () => expect(await registry.claim(10)).toHaveLength(10));
 
     await client.query(`reset role; set local role service_role`);
     const take = async () => (await client.query(`select * from osp_metadata.take_intents()`)).rows;

@@ -129,11 +129,15 @@ const LEFT_BY = `(
 /** Of the requests that a platform allows in an hour, those that may be used before nothing new is begun. */
 const SHARE_TO_BEGIN = 0.8;
 
+/** Whether so much of the requests of the platform p are used. Said of p alone: asked once, not of each row that waits. */
+const usedUp = (share: string) =>
+  `(p.window_started_at > clock_timestamp() - interval '1 hour' and p.window_requests >= p.window_quota * ${share})`;
+
 /**
  * $1 owner, $2 limit, $3 lease in seconds, $4 platform, $5 whether a suspect may be taken. Rows whose lease ran out are
- * claimable like those that wait. `created_at > '-infinity'` names the index worker_registry_claimable_idx, which nothing else
- * is planned on. Rows are looked up by `any (array(…))`: the planner takes that for a few, and so by index, however many rows
- * it believes to be waiting.
+ * claimable like those that wait. `deployment_status || ''` names the index worker_registry_claimable_idx, which nothing else is
+ * planned on. Rows are looked up by `any (array(…))`: the planner takes that for a few, and so by index, however many rows it
+ * believes to be waiting.
  */
 const CLAIM = `
 with suspect as (
@@ -146,39 +150,40 @@ with suspect as (
   select r.id, r.created_at
   from osp_metadata.worker_registry as r
   where
-    r.created_at > '-infinity'
-    and (
-      (
-        r.deployment_status = 'pending'
-        and (r.next_attempt_at is null or r.next_attempt_at <= clock_timestamp())
-        -- Looked up for each row: "not exists" would have all that is being deployed read, and all that was lately.
-        and (
-          select true from osp_metadata.worker_registry as o
-          where o.service_schema = r.service_schema and o.deployment_status = 'deploying'
-        ) is null
-      )
-      or (
-        r.deployment_status = 'deploying' and r.lease_expires_at <= clock_timestamp()
-        and (
-          not exists (select from suspect as s where s.id = r.id)
-          or ($5 and r.id = (select s.id from suspect as s limit 1))
+    r.deployment_status || '' in ('pending', 'deploying')
+    -- One condition to the planner, which takes it for true of every second row: believing that hardly any satisfies so many,
+    -- it would read and sort all that wait instead of the oldest.
+    and case when
+      -- Not waited for on the disk: an attempt's first report is, which comes before anything that changes the platform.
+      (select set_config('synchronous_commit', 'off', true)) is not null
+      and (
+        (
+          r.deployment_status || '' = 'pending'
+          and (r.next_attempt_at is null or r.next_attempt_at <= clock_timestamp())
+          -- Looked up for each row: "not exists" would have all that is being deployed read, and all that was lately.
+          and not coalesce((
+            select true from osp_metadata.worker_registry as o
+            where o.service_schema = r.service_schema and o.deployment_status = 'deploying'
+          ), false)
         )
-      )
-    )
-    and not exists (
-      select from osp_metadata.platforms as p
-      where p.name = $4 and (
-        p.paused_at is not null
-        or p.throttled_until > clock_timestamp()
-        -- The last of the hour's requests are for what is under way, and for stops.
         or (
-          p.window_started_at > clock_timestamp() - interval '1 hour'
-          and p.window_requests >= p.window_quota * case when r.manifest is null then 1.0 else ${SHARE_TO_BEGIN} end
+          r.deployment_status || '' = 'deploying' and r.lease_expires_at <= clock_timestamp()
+          and (
+            not exists (select from suspect as s where s.id = r.id)
+            or ($5 and r.id = (select s.id from suspect as s limit 1))
+          )
         )
       )
-    )
-    -- Not waited for on the disk: an attempt's first report is, which comes before anything that changes the platform.
-    and (select set_config('synchronous_commit', 'off', true)) is not null
+      and not exists (
+        select from osp_metadata.platforms as p
+        where p.name = $4 and (p.paused_at is not null or p.throttled_until > clock_timestamp() or ${usedUp("1.0")})
+      )
+      -- The last of the hour's requests are for what is under way, and for stops.
+      and (
+        r.manifest is null
+        or not exists (select from osp_metadata.platforms as p where p.name = $4 and ${usedUp(`${SHARE_TO_BEGIN}`)})
+      )
+    then true end
   order by r.created_at, r.id
   limit (select $2::integer)  -- a number that the planner knew would have it plan each claim anew
   for update skip locked

@@ -5,11 +5,12 @@
 
 set lock_timeout = '5s'; -- never a queue of writers behind a migration that waits
 
--- The claim reads the oldest of those that wait or are worked on. Only the claim says `created_at > '-infinity'`, so nothing
--- else is planned on this index: while few rows wait, reading all of it looks as cheap as looking one service or one row up,
--- and a plan that is kept from then on reads every row that waits, also when thousands do.
+-- The claim reads the oldest of those that wait or are worked on. Only the claim says `deployment_status || ''`, so nothing else
+-- is planned on this index, nor the claim on another: while few rows wait, reading all of them looks as cheap as reading the
+-- oldest, or as looking one service or one row up, and a plan that is kept from then on reads every row that waits, also when
+-- thousands do.
 create index if not exists worker_registry_claimable_idx on osp_metadata.worker_registry (created_at, id)
-where deployment_status in ('pending', 'deploying') and created_at > '-infinity';
+where deployment_status || '' in ('pending', 'deploying');
 drop index if exists osp_metadata.worker_registry_claim_idx;
 
 -- A renewal finds its rows by their tokens. The expiry is in no index, so that a renewal writes to none (a HOT update).
@@ -31,6 +32,11 @@ where deployment_status = 'failed';
 -- for: of a service that is edited all day thousands of revisions never served, and any other index leads through all of them.
 create index if not exists worker_registry_served_idx on osp_metadata.worker_registry (service_schema, deployed_at)
 where deployed_at is not null;
+
+-- Whose worker has fallen silent, asked by people and by each look after the workers. Each sight of a worker writes to this
+-- index, and so to all others: of a hundred thousand workers, once a minute each, that is a few seconds of it.
+create index if not exists worker_registry_health_idx on osp_metadata.worker_registry (last_health_check)
+where deployment_status = 'deployed';
 
 -- Every taking looks for intents that ended the Edge Function too often, mostly in vain, however many wait.
 create index if not exists service_intents_exhausted_idx on osp_metadata.service_intents (service_schema)

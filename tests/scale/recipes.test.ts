@@ -13,7 +13,8 @@ const bounds: { part: string; rows: number }[] = [
   { part: "order by total_took", rows: 40_000 },
   { part: "where a.deployment_id", rows: 30 },
   { part: "from osp_metadata.worker_status where service_schema", rows: 30 },
-  { part: "where last_health_check <", rows: 1500 },
+  // Who fell silent, and what is under way.
+  { part: "where last_health_check <", rows: 4000 },
   // What waits, by the few look-ups that its state and its last error take.
   { part: "where state in", rows: 3000 },
 ];

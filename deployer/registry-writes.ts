@@ -2,7 +2,8 @@ import { z } from "zod";
 import { storable } from "../supabase/functions/_shared/problems.ts";
 import type { Claim } from "./claim.ts";
 
-// What the statements that write for many attempts at once have in common.
+// What the statements that write for many attempts at once have in common. They compare tokens by "is not distinct from": "="
+// would offer the planner the index of all leases, which it would read from end to end, with what it still holds of ended ones.
 
 /** Which row and which attempt, with the right to write to them. */
 export type ClaimKeys = Pick<Claim, "id" | "lease_token" | "attempt_id">;

@@ -28,7 +28,7 @@ with given as (
 ), held as materialized (
   select r.id, g.attempt_id, g.step, g.line
   from given as g
-  inner join osp_metadata.worker_registry as r on r.id = g.id and r.lease_token = g.lease_token
+  inner join osp_metadata.worker_registry as r on r.id = g.id and r.lease_token is not distinct from g.lease_token
   order by r.service_schema, r.revision
   for update of r
 ), reached as (

@@ -90,7 +90,7 @@ with s as (
       )
     ) as is_replaced
   from s
-  inner join osp_metadata.worker_registry as r on r.id = s.id and r.lease_token = s.lease_token
+  inner join osp_metadata.worker_registry as r on r.id = s.id and r.lease_token is not distinct from s.lease_token
   where (select set_config('lock_timeout', $2, true)) is not null
   order by r.service_schema, r.revision
   for update of r

@@ -198,6 +198,7 @@ export type Database = {
       "platforms": {
         Row: {
           "concurrency_limit": number | null;
+          "health_checked_at": string | null;
           "instance": string;
           "name": string;
           "pause_reason": string | null;
@@ -218,6 +219,7 @@ export type Database = {
         ComputedFields: never;
         Insert: {
           "concurrency_limit"?: number | null;
+          "health_checked_at"?: string | null;
           "instance"?: string;
           "name": string;
           "pause_reason"?: string | null;
@@ -237,6 +239,7 @@ export type Database = {
         };
         Update: {
           "concurrency_limit"?: number | null;
+          "health_checked_at"?: string | null;
           "instance"?: string;
           "name"?: string;
           "pause_reason"?: string | null;
@@ -658,6 +661,14 @@ export type Database = {
           "service_schema": string;
         }[];
       };
+      "record_health": {
+        Args: { "platform_name": string; "seen": Json };
+        Returns: {
+          "revision": number;
+          "seen_at": string;
+          "service_schema": string;
+        }[];
+      };
       "record_intents": {
         Args: { "schemas": (string)[]; "sources": (string)[]; "wants": (string)[] };
         Returns: undefined;
@@ -697,6 +708,7 @@ export type Database = {
         }[];
       };
       "supersede": { Args: { "by_revision": number; "schema_name": string; "wanted": string }; Returns: undefined };
+      "take_health_turn": { Args: { "every_seconds": number; "platform_name": string }; Returns: boolean };
       "take_intents": {
         Args: { "batch_size"?: number; "lease_seconds"?: number };
         Returns: {

@@ -66,6 +66,8 @@ const environmentSchema = z.object({
   OSP_RECONCILE_SECONDS: seconds(0.1).default(60),
   /** How often what the platform lists is compared with the registry; unset: 600 on railway, where it costs requests, 10 on local. */
   OSP_PLATFORM_RECONCILE_SECONDS: seconds(0.1).optional(),
+  /** How often Temporal is asked which workers live. */
+  OSP_HEALTH_SECONDS: seconds(0.1).default(60),
   OSP_SHUTDOWN_SECONDS: seconds(0).default(20),
   /** The native Railway CLI; unset: `railway` on PATH. */
   RAILWAY_CLI_PATH: z.string().optional(),

@@ -2,31 +2,26 @@ import { setTimeout as pause } from "node:timers/promises";
 import pg from "pg";
 import { type Logger, pino } from "pino";
 import { formatError } from "../supabase/functions/_shared/problems.ts";
+import { type BesideDeps, startBeside } from "./beside.ts";
 import { type DeployerConfig, parseConfig, parseStoppingConfig } from "./config.ts";
 import { runDeployer } from "./deployer.ts";
 import { createDoorbell } from "./doorbell.ts";
-import { type ChosenPlatform, createPlatform } from "./platforms/create-platform.ts";
-import type { LocalPlatform } from "./platforms/local/local-platform.ts";
+import { createPlatform } from "./platforms/create-platform.ts";
 import { stopAllWorkers } from "./platforms/local/stop-all.ts";
 import { workersDirectory } from "./platforms/local/worker-record.ts";
 import { graceMs } from "./platforms/local/workers.ts";
 import { CliNotFoundError } from "./platforms/railway/cli-binary.ts";
 import { PreflightError } from "./platforms/railway/preflight.ts";
-import { createPlatformRegistry, type PlatformRegistry } from "./platform-registry.ts";
-import { reconcilePlatform } from "./platform-reconcile.ts";
 import { platformReadiness } from "./readiness/readiness.ts";
+import { openTemporal } from "./readiness/temporal-service.ts";
 import { createTemporalReadiness } from "./readiness/temporal-readiness.ts";
 import { createRegistry, type Registry } from "./registry.ts";
-import { supervise, type Supervision } from "./supervision.ts";
 import { StartError } from "./start-error.ts";
 import { createScratch, removeLeftScratch, type Scratch } from "./scratch.ts";
-import { createWake, listen, type Wake } from "./wake.ts";
+import { createWake } from "./wake.ts";
 
 /** sysexits.h: the configuration is wrong, restarting does not help. */
 const EX_CONFIG = 78;
-
-/** A listing of Railway costs requests of a budget, that of our own processes nothing. */
-const RECONCILE_SECONDS = { railway: 600, local: 10 };
 
 async function main(arguments_: string[]): Promise<number> {
   if (arguments_.includes("--stop-workers")) {
@@ -55,13 +50,14 @@ async function main(arguments_: string[]): Promise<number> {
       log.error({ event: "claim.unreadable", service_schema, problem, outcome }),
   });
   const stop = untilToldToStop(log);
+  const temporal = config.OSP_READINESS === "temporal" ? openTemporal(config.temporal) : undefined;
   const scratch = createScratch();
   try {
     const instance = await instanceOf(registry, log, stop);
     const chosen = createPlatform(config, instance, { pool, environment: process.env, scratch, log });
-    const platformRegistry = createPlatformRegistry(pool, config.OSP_PLATFORM);
-    await run(config, registry, platformRegistry, chosen, scratch, log, stop);
+    await run({ config, pool, registry, chosen, temporal, scratch, log }, stop);
   } finally {
+    await temporal?.close();
     await scratch.close().catch(() => {});
     await pool.end();
   }
@@ -69,105 +65,40 @@ async function main(arguments_: string[]): Promise<number> {
   return 0;
 }
 
+interface Running extends Omit<BesideDeps, "wake"> {
+  registry: Registry;
+  scratch: Scratch;
+}
+
 async function run(
-  config: DeployerConfig,
-  registry: Registry,
-  platformRegistry: PlatformRegistry,
-  chosen: ChosenPlatform,
-  scratch: Scratch,
-  log: Logger,
+  { config, chosen, temporal, registry, scratch, ...shared }: Running,
   stop: AbortSignal,
 ): Promise<void> {
   const { platform } = chosen;
+  const { log } = shared;
   const wake = createWake();
-  const readiness = config.OSP_READINESS === "temporal"
-    ? createTemporalReadiness(config.temporal, config.OSP_READINESS_TIMEOUT_SECONDS * 1000)
-    : platformReadiness;
   const doorbell = config.FUNCTIONS_URL !== undefined && config.OSP_WEBHOOK_SECRET !== undefined
     ? createDoorbell(config.FUNCTIONS_URL, config.OSP_WEBHOOK_SECRET)
     : undefined;
-  // Outlives `stop`: what is in hand at the end is still supervised.
-  const beside = new AbortController();
-  const stopOrRefused = new AbortController();
-  stop.addEventListener("abort", () => stopOrRefused.abort(), { once: true });
-  const supervision = chosen.kind === "local"
-    ? superviseLocal(chosen.platform, config, wake, log, beside.signal)
-    : undefined;
-  let refusal: Error | undefined;
-  const orRefuse = (work = Promise.resolve()) =>
-    work.catch((error: unknown) => {
-      refusal = error instanceof Error ? error : new Error(formatError(error));
-      stopOrRefused.abort();
-    });
-  const compared = () => comparePlatform(config, platformRegistry, chosen, supervision, log, stopOrRefused.signal);
-  const prepared = chosen.kind === "local" ? undefined : chosen.platform.prepare(stopOrRefused.signal);
-  const besides = [
-    orRefuse(supervision?.ended),
-    // Beside: what waits for the Edge Function is rung for, whatever keeps Railway from us.
-    orRefuse(prepared),
-    (prepared ?? Promise.resolve()).then(compared, () => {}),
-    chosen.kind === "railway" ? chosen.platform.watch(beside.signal) : Promise.resolve(supervision?.watched),
-    listen(config.DATABASE_URL, wake.wake, stopOrRefused.signal),
-  ];
-  stopOrRefused.signal.addEventListener("abort", wake.wake, { once: true });
-
+  const beside = startBeside({ ...shared, config, chosen, temporal, wake }, stop);
   await removeLeftScratch();
   log.info({ event: "deployer.started", platform: platform.name, rings: doorbell !== undefined });
   await runDeployer({
     registry,
     platform,
-    readiness,
+    readiness: temporal === undefined
+      ? platformReadiness
+      : createTemporalReadiness(temporal, config.OSP_READINESS_TIMEOUT_SECONDS * 1000),
     rules: rulesOf(config),
     scratch,
     wake,
     doorbell,
-    supervision,
+    supervision: beside.supervision,
     isPlatformOpen: chosen.kind === "local" ? () => true : chosen.platform.isOpen,
     settings: settingsOf(config),
     log,
-  }, stopOrRefused.signal);
-  beside.abort();
-  await Promise.all(besides);
-  await readiness.close();
-  if (refusal !== undefined) throw refusal;
-}
-
-function superviseLocal(
-  platform: LocalPlatform,
-  config: DeployerConfig,
-  wake: Wake,
-  log: Logger,
-  signal: AbortSignal,
-) {
-  const supervision = supervise({
-    connectionString: config.DATABASE_URL,
-    platform: platform.name,
-    owner: config.owner,
-    leaseSeconds: config.OSP_LEASE_SECONDS,
-    renewSeconds: config.OSP_RENEW_SECONDS,
-    adopt: platform.adopt,
-    onHeld: wake.wake,
-    log,
-  }, signal);
-  return { ...supervision, watched: platform.supervise(supervision, signal) };
-}
-
-function comparePlatform(
-  config: DeployerConfig,
-  registry: PlatformRegistry,
-  chosen: ChosenPlatform,
-  supervision: Supervision | undefined,
-  log: Logger,
-  signal: AbortSignal,
-): Promise<void> {
-  return reconcilePlatform({
-    platform: chosen.platform,
-    registry,
-    supervision,
-    everySeconds: config.OSP_PLATFORM_RECONCILE_SECONDS ?? RECONCILE_SECONDS[chosen.kind],
-    ...(chosen.kind === "local" ? { endLeftovers: chosen.platform.endLeftovers } : {}),
-    log,
-  }, signal);
+  }, beside.stop);
+  await beside.end();
 }
 
 /** The marker is in the database: without it nothing can begin, so this waits for the database as long as it takes. */

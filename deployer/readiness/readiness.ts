@@ -16,12 +16,10 @@ export interface Readiness {
   wait(deployment: Deployment, signal: AbortSignal): Promise<ReadinessResult>;
   /** Why the judge itself cannot be asked now; undefined: it answers. */
   whatIsAway(signal: AbortSignal): Promise<string | undefined>;
-  close(): Promise<void>;
 }
 
 /** Trusts what `platform.deploy` said: for load tests, where no Temporal runs. */
 export const platformReadiness: Readiness = {
   wait: () => Promise.resolve({ ready: true, workerVersion: undefined }),
   whatIsAway: () => Promise.resolve(undefined),
-  close: () => Promise.resolve(),
 };

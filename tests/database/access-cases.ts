@@ -133,7 +133,9 @@ export const functions: Record<string, Role[]> = {
   "osp_metadata.prune": ["osp_deployer"],
   "osp_metadata.reconcile": ["osp_deployer"],
   "osp_metadata.reconcile_platform": ["osp_deployer"],
+  "osp_metadata.record_health": ["osp_deployer"],
   "osp_metadata.record_supervisor": ["osp_deployer"],
+  "osp_metadata.take_health_turn": ["osp_deployer"],
   "osp_metadata.take_reconcile_turn": ["osp_deployer"],
   // Called by the functions above as their owner, and by triggers.
   "osp.refuse_null": [],

@@ -10,11 +10,27 @@ export interface TemporalServer {
   stop(): Promise<void>;
 }
 
-/** A Temporal dev server of this test alone, in memory. `port`: where it must listen; left out, any free one. */
-export async function startTemporalServer(port?: number): Promise<TemporalServer> {
+/**
+ * A Temporal dev server of this test alone, in memory.
+ *
+ * @param port where it must listen; left out, any free one
+ * @param more arguments, such as `--dynamic-config-value`
+ */
+export async function startTemporalServer(port?: number, more: string[] = []): Promise<TemporalServer> {
   const chosen = port ?? await freePort();
   const child = spawn(await temporalCli(), [
-    ...["server", "start-dev", "--headless", "--ip", "127.0.0.1", "--port", String(chosen), "--log-level", "error"],
+    ...[
+      "server",
+      "start-dev",
+      "--headless",
+      "--ip",
+      "127.0.0.1",
+      "--port",
+      String(chosen),
+      "--log-level",
+      "error",
+      ...more,
+    ],
   ], { stdio: "ignore" });
   await waitForPort(chosen, child);
   return {

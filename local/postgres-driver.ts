@@ -16,7 +16,9 @@ export function mendPostgresDriver(): void {
       const loaded = nextLoad(url, context);
       const [, file] = /\/node_modules\/postgres\/src\/(\w+\.js)$/.exec(url) ?? [];
       const mends = MENDS.filter((one) => one.file === file);
-      return mends.length === 0 ? loaded : { ...loaded, source: mends.reduce(mend, String(loaded.source)) };
+      if (mends.length === 0 || loaded.source === undefined || loaded.source === null) return loaded;
+      const source = typeof loaded.source === "string" ? loaded.source : new TextDecoder().decode(loaded.source);
+      return { ...loaded, source: mends.reduce(mend, source) };
     },
   });
 }

@@ -27,7 +27,8 @@ export type Statement =
   | { kind: "rollback"; service: number; back: number }
   | { kind: "bulk_insert"; services: number[]; variant: Variant }
   | { kind: "truncate" }
-  | { kind: "edit_at_once" | "edit_crosswise"; services: [number, number] };
+  | { kind: "edit_at_once"; services: [number, number] }
+  | { kind: "edit_crosswise"; services: [number, number] };
 
 /** What befalls the machine. */
 export type Fault =
@@ -40,7 +41,26 @@ export type Fault =
   | { kind: "empty_registry" | "forget_everything" | "lose_temporal" }
   | { kind: "erase_worker"; service: number };
 
+const FAULTS: readonly string[] = [
+  "kill",
+  "kill_worker",
+  "pause_deployer",
+  "restart_postgres",
+  "doorbell_dropped",
+  "doorbell_twice",
+  "doorbell_late",
+  "doorbell_forged",
+  "empty_registry",
+  "forget_everything",
+  "lose_temporal",
+  "erase_worker",
+] satisfies Fault["kind"][];
+
 export type Action = Statement | Fault | { kind: "start_workflow"; service: number };
+
+export function isFault(action: Action): action is Fault {
+  return FAULTS.includes(action.kind);
+}
 
 export interface Command {
   /** Rest before it, in milliseconds. */
@@ -115,7 +135,17 @@ const actions: { weight: number; arbitrary: fc.Arbitrary<Action> }[] = [
   { weight: 1, arbitrary: fc.record({ kind: of("doorbell_late"), forMs }) },
   { weight: 1, arbitrary: fc.record({ kind: of("doorbell_forged") }) },
   { weight: 1, arbitrary: onService("erase_worker") },
-  { weight: 1, arbitrary: fc.record({ kind: fc.constantFrom("empty_registry" as const, "empty_registry" as const, "forget_everything" as const, "lose_temporal" as const) }) },
+  {
+    weight: 1,
+    arbitrary: fc.record({
+      kind: fc.constantFrom(
+        "empty_registry" as const,
+        "empty_registry" as const,
+        "forget_everything" as const,
+        "lose_temporal" as const,
+      ),
+    }),
+  },
 ];
 
 /** Bursts and rests: what comes at once meets what is under way, what comes later meets what has just ended. */

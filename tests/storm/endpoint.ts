@@ -45,7 +45,9 @@ export async function startEndpoint(port: number): Promise<Endpoint> {
     const { workflow_id: workflowId, activity, input } = callSchema.parse(JSON.parse(await text(request)));
     const call = calls.get(z.string().parse(key)) ?? { workflowId, activity, times: 0 };
     if (call.workflowId !== workflowId || call.activity !== activity) {
-      problems.push(`The key ${String(key)} of ${call.workflowId} ${call.activity} came again for ${workflowId} ${activity}`);
+      problems.push(
+        `The key ${String(key)} of ${call.workflowId} ${call.activity} came again for ${workflowId} ${activity}`,
+      );
     }
     calls.set(String(key), { ...call, times: call.times + 1 });
     if (activity === REFUSED_ACTIVITY) return { status: 409, body: { message: "refused on purpose" } };

@@ -29,7 +29,7 @@ export const STEPS = [
 ] as const;
 
 /** The last two pass SQL's checks and are refused by the Edge Function: their deployments fail, with the reason. */
-export const OPTIONS: readonly Record<string, unknown>[] = [
+const OPTIONS: readonly Record<string, unknown>[] = [
   {},
   { activity_timeout_seconds: 30 },
   { activity_timeout_seconds: 0 },

@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { createTemporalReadiness } from "../../deployer/readiness/temporal-readiness.ts";
+import { openTemporal } from "../../deployer/readiness/temporal-service.ts";
 import { manifestSchema } from "../../supabase/functions/_shared/manifest.ts";
 import { formatError } from "../../supabase/functions/_shared/problems.ts";
 import { type Model, mustFail, SERVICES } from "./model.ts";
@@ -18,6 +19,7 @@ const deploymentSchema = z.object({
   deployed_at: z.string().nullable(),
   error_code: z.string().nullable(),
   error_message: z.string().nullable(),
+  logs: z.string(),
   spec: z.looseObject({ service_name: z.string() }).nullable(),
   manifest: manifestSchema.nullable(),
 });
@@ -62,9 +64,16 @@ export async function findUnrest(stack: StormStack, model: Model): Promise<strin
     const { rows: [row] } = await client.query(TABLES);
     return { tables: tablesSchema.parse(row), found: await readServices(client) };
   });
-  const machine = { processes: workerProcesses(stack.workersDirectory), records: workerRecords(stack.workersDirectory) };
+  const machine = {
+    processes: workerProcesses(stack.workersDirectory),
+    records: workerRecords(stack.workersDirectory),
+  };
   return [...differences(model, found), ...tableProblems(tables), ...fleetProblems(model, tables, machine)];
 }
+
+/** In `logs` of every deployment that was stopped: by what. */
+const STOPPED_BECAUSE =
+  /(superseded|replaced|stopped) by revision \d|a newer revision takes over|nothing of the service runs/;
 
 /** What the tables must be at rest, whatever runs. Pure. */
 function tableProblems({ deployments, intents, attempts }: Tables): string[] {
@@ -76,21 +85,35 @@ function tableProblems({ deployments, intents, attempts }: Tables): string[] {
       const { deployment_status: status, error_code, error_message } = row;
       if (status === "pending" || status === "deploying") return [`${what}: still ${status}`];
       if (status === "failed" && !(error_code && error_message)) return [`${what}: failed without a reason`];
+      if (status === "stopped" && !STOPPED_BECAUSE.test(row.logs)) {
+        return [`${what}: stopped without a reason: ${JSON.stringify(row.logs)}`];
+      }
       return row.spec?.service_name.startsWith(NEVER) ? [`${what}: made by a transaction that was rolled back`] : [];
     }),
     ...attempts.flatMap(({ service_schema, revision, deployer, outcome, error_message }) => {
       const what = `An attempt at ${service_schema} revision ${revision}`;
       if (outcome === null) return [`${what}: never ended`];
-      return outcome === "abandoned" && !error_message?.includes(deployer) ? [`${what}: abandoned by nobody knows whom`] : [];
+      return outcome === "abandoned" && !error_message?.includes(deployer)
+        ? [`${what}: abandoned by nobody knows whom`]
+        : [];
     }),
   ];
 }
 
 /** Each enabled service has its one worker, of the newest revision that could be deployed, and nothing else runs. Pure. */
-export function fleetProblems(model: Model, tables: Pick<Tables, "deployments" | "intents" | "states">, machine: Machine): string[] {
-  const services = new Set([...SERVICES, ...machine.processes.keys(), ...machine.records.map((one) => one.service_schema)]);
+export function fleetProblems(
+  model: Model,
+  tables: Pick<Tables, "deployments" | "intents" | "states">,
+  machine: Machine,
+): string[] {
+  const services = new Set([
+    ...SERVICES,
+    ...machine.processes.keys(),
+    ...machine.records.map((one) => one.service_schema),
+  ]);
   return [...services].flatMap((service) => {
-    const of = <Row extends { service_schema: string }>(rows: Row[]) => rows.filter((row) => row.service_schema === service);
+    const of = <Row extends { service_schema: string }>(rows: Row[]) =>
+      rows.filter((row) => row.service_schema === service);
     const deployments = of(tables.deployments);
     const running = deployments.filter((row) => row.deployment_status === "deployed");
     const problems = model.get(service)?.enabled === true
@@ -119,15 +142,16 @@ function wantedProblems(
   }
   const { revision, deployment_status: status, spec } = newest;
   if (spec?.service_name !== row.service_name) return [`revision ${revision} is not what the row says`];
-  if (!mustFail(row)) return status === "deployed" ? [] : [`revision ${revision} is ${status}: ${newest.error_message}`];
+  if (!mustFail(row)) {
+    return status === "deployed" ? [] : [`revision ${revision} is ${status}: ${newest.error_message}`];
+  }
   if (status !== "failed") return [`revision ${revision} must fail, and is ${status}`];
   const older = deployments.find((one) => one.deployment_status !== "failed");
   // What ran before goes on, unless it was lost since: then the newest was requested in its place.
-  const isWronglyStopped = older?.deployment_status === "stopped" && older.deployed_at !== null && older.manifest !== null &&
+  const isWronglyStopped = older?.deployment_status === "stopped" && older.deployed_at !== null &&
+    older.manifest !== null &&
     older.error_code === null;
-  return isWronglyStopped
-    ? [`revision ${older.revision} was stopped, though the newer one failed`]
-    : [];
+  return isWronglyStopped ? [`revision ${older.revision} was stopped, though the newer one failed`] : [];
 }
 
 /** What runs of a service is what its registry says, once. */
@@ -137,7 +161,9 @@ function workerProblems(running: Deployment[], processes: WorkerProcess[], recor
   if (deployed === undefined) {
     return [
       ...processes.length > 0 ? [`nothing is deployed, and it has worker ${told}`] : [],
-      ...records.map(({ revision, state }) => `nothing is deployed, and there is a record of revision ${revision}, ${state}`),
+      ...records.map(({ revision, state }) =>
+        `nothing is deployed, and there is a record of revision ${revision}, ${state}`
+      ),
     ];
   }
   const isRight = running.length === 1 && processes.length === 1 && processes[0]?.revision === deployed.revision &&
@@ -145,7 +171,8 @@ function workerProblems(running: Deployment[], processes: WorkerProcess[], recor
     records[0].process?.pid === processes[0].pid;
   return isRight ? [] : [
     `revision ${deployed.revision} is deployed, and it has worker ${told}; on record: ` +
-    (records.map(({ revision, state, process }) => `revision ${revision} ${state} ${process?.pid}`).join(", ") || "nothing"),
+    (records.map(({ revision, state, process }) => `revision ${revision} ${state} ${process?.pid}`).join(", ") ||
+      "nothing"),
   ];
 }
 
@@ -158,8 +185,11 @@ export async function findUnseen(stack: StormStack): Promise<string[]> {
         `select service_schema, revision, manifest from osp_metadata.worker_registry where deployment_status = 'deployed'`,
       ),
   );
-  const deployed = z.array(z.object({ service_schema: z.string(), revision: z.int(), manifest: manifestSchema })).parse(rows);
-  const readiness = createTemporalReadiness({ TEMPORAL_ADDRESS: stack.addresses.TEMPORAL_ADDRESS }, 20_000);
+  const deployed = z.array(z.object({ service_schema: z.string(), revision: z.int(), manifest: manifestSchema })).parse(
+    rows,
+  );
+  const temporal = openTemporal({ TEMPORAL_ADDRESS: stack.addresses.TEMPORAL_ADDRESS });
+  const readiness = createTemporalReadiness(temporal, 20_000);
   try {
     const answers = await Promise.all(deployed.map(async ({ service_schema: serviceSchema, revision, manifest }) => {
       const result = await readiness.wait({ serviceSchema, revision, manifest }, new AbortController().signal)
@@ -168,6 +198,6 @@ export async function findUnseen(stack: StormStack): Promise<string[]> {
     }));
     return answers.flat();
   } finally {
-    await readiness.close();
+    await temporal.close();
   }
 }

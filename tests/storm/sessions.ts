@@ -79,7 +79,9 @@ export async function readServices(client: Pick<pg.Client, "query">): Promise<Mo
   const { rows } = await client.query(
     `select service_schema, service_name, workflows, options, enabled from osp.services order by service_schema`,
   );
-  return new Map(serviceRows.parse(rows).map(({ service_schema, ...row }): [string, ServiceRow] => [service_schema, row]));
+  return new Map(
+    serviceRows.parse(rows).map(({ service_schema, ...row }): [string, ServiceRow] => [service_schema, row]),
+  );
 }
 
 /** What the two differ in, a line for each service. Pure. */
@@ -89,7 +91,9 @@ export function differences(expected: Model, found: Model): string[] {
     const [one, other] = [expected.get(service), found.get(service)];
     if (one === undefined && other === undefined) return [];
     if (one !== undefined && other !== undefined && isSame(one, other)) return [];
-    return [`osp.services, ${service}: ${JSON.stringify(other ?? "no row")} instead of ${JSON.stringify(one ?? "no row")}`];
+    return [
+      `osp.services, ${service}: ${JSON.stringify(other ?? "no row")} instead of ${JSON.stringify(one ?? "no row")}`,
+    ];
   });
 }
 

@@ -9,9 +9,10 @@ import { formatError } from "../../supabase/functions/_shared/problems.ts";
 import { BrokenPromise } from "./broken-promise.ts";
 import { commandsOf } from "./commands.ts";
 import { runStorm, type StormReport } from "./storm.ts";
+import { summaryOf } from "./summary.ts";
 
 /** How long one storm rages. The same for all, so that a seed comes about as far wherever it is run again. */
-const STORM_SECONDS = 45;
+const STORM_SECONDS = 60;
 const LARGEST_SEED = 2 ** 31 - 1;
 
 interface SoakOptions {
@@ -34,7 +35,8 @@ async function main({ minutes, seed, isJson }: SoakOptions): Promise<number> {
     storms.push(report);
     next = next === LARGEST_SEED ? 0 : next + 1;
   } while (Date.now() < deadline);
-  write(`${storms.length} storms, nothing broken. ${summary(storms)}`);
+  write(`${storms.length} storms, nothing broken:`);
+  for (const line of summaryOf(storms)) write(`  ${line}`);
   if (isJson) console.log(JSON.stringify({ ok: true, seed, storms }));
   return 0;
 }
@@ -50,7 +52,7 @@ async function weatherOne(
   let isToKeep = false;
   try {
     const report = await runStorm({ seed, seconds: STORM_SECONDS, directory, environment: process.env, signal });
-    write(`  nothing broken. ${summary([report])}`);
+    for (const line of summaryOf([report])) write(`  ${line}`);
     return report;
   } catch (error) {
     isToKeep = !signal.aborted || error instanceof BrokenPromise;
@@ -69,23 +71,6 @@ function tellOf(error: unknown, seed: number, directory: string): void {
   console.error(`The same commands again: npm run soak -- --minutes 0 --seed ${seed}`);
 }
 
-/** What was done, by all of these storms. */
-function summary(storms: StormReport[]): string {
-  const commands = new Map<string, number>();
-  for (const [kind, count] of storms.flatMap((storm) => Object.entries(storm.commands))) {
-    commands.set(kind, (commands.get(kind) ?? 0) + count);
-  }
-  const sum = (name: "idle" | "deployments" | "failed" | "attempts" | "abandoned" | "workflows" | "activities") =>
-    storms.reduce((total, storm) => total + storm[name], 0);
-  const done = [...commands].toSorted(([a], [b]) => a < b ? -1 : 1).map(([kind, count]) => `${kind} ${count}`);
-  const rest = Math.max(...storms.map((storm) => storm.rest_s));
-  return `${commands.values().reduce((total, count) => total + count, 0)} commands (${sum("idle")} more met nothing): ` +
-    `${done.join(", ")}. At rest after ${rest} s at most. ${sum("deployments")} deployments (${sum("failed")} failed as they ` +
-    `must), ${sum("attempts")} attempts (${sum("abandoned")} abandoned), ${sum("workflows")} workflows, ${
-      sum("activities")
-    } activities.`;
-}
-
 function readOptions(args: string[]): SoakOptions & { isList: boolean } {
   const { values } = parseArgs({
     args,
@@ -97,7 +82,9 @@ function readOptions(args: string[]): SoakOptions & { isList: boolean } {
     },
   });
   const [minutes, seed] = [Number(values.minutes), Number(values.seed)];
-  if (!(minutes >= 0 && minutes <= 10_000)) throw new Error(`--minutes ${values.minutes} must be a number from 0 to 10000`);
+  if (!(minutes >= 0 && minutes <= 10_000)) {
+    throw new Error(`--minutes ${values.minutes} must be a number from 0 to 10000`);
+  }
   if (!Number.isInteger(seed) || seed < 0 || seed > LARGEST_SEED) {
     throw new Error(`--seed ${values.seed} must be a whole number from 0 to ${LARGEST_SEED}`);
   }

@@ -27,7 +27,7 @@ import { DEPLOYERS, type ProgramName } from "./commands.ts";
 export const MARKER = "OSP_TEST_STORM";
 
 /** After SIGTERM a worker has so long for what it has begun; 10 s later it is killed. */
-export const DRAIN_SECONDS = 3;
+const DRAIN_SECONDS = 3;
 
 /** Everything that follows from a fault follows soon, and nothing of it uses a deployment up: only what is wrong with a row fails. */
 const DEPLOYER_SETTINGS = {
@@ -159,6 +159,8 @@ function marked(program: StackProgram, directory: string): StackProgram {
 
 async function temporalCli(environment: NodeJS.ProcessEnv): Promise<string> {
   const cli = await findTemporalCli(environment, () => {});
-  if (cli === undefined) throw new StackError("There is no Temporal CLI, and pip cannot install one: set TEMPORAL_CLI_PATH");
+  if (cli === undefined) {
+    throw new StackError("There is no Temporal CLI, and pip cannot install one: set TEMPORAL_CLI_PATH");
+  }
   return cli;
 }

@@ -1,5 +1,5 @@
 import type { Statement } from "./commands.ts";
-import { type Model, rowOf, type ServiceRow, serviceOf, withRow } from "./model.ts";
+import { type Model, rowOf, serviceOf, type ServiceRow, withRow } from "./model.ts";
 
 /** What is said to the database in one transaction, and what must come of it. */
 export interface Plan {
@@ -25,17 +25,14 @@ export const NEVER = "Never to be seen";
 /** @param number of the command: makes what it writes different from everything before */
 export function planOf(statement: PlannedStatement, number: number, model: Model): Plan {
   const name = `Service of command ${number}`;
-  switch (statement.kind) {
-    case "bulk_insert":
-      return bulkInsert(statement.services.map(serviceOf), rowOf(name, statement.variant), model);
-    case "truncate":
-      return {
-        ...plan([{ text: "truncate osp.services", values: [] }], new Map(), [...model.keys()]),
-        locksTable: true,
-      };
-    default:
-      return ofOneService(statement, name, model);
+  if (statement.kind === "bulk_insert") {
+    return bulkInsert(statement.services.map(serviceOf), rowOf(name, statement.variant), model);
   }
+  if (statement.kind === "truncate") {
+    const truncate = plan([{ text: "truncate osp.services", values: [] }], new Map(), [...model.keys()]);
+    return { ...truncate, locksTable: true };
+  }
+  return ofOneService(statement, name, model);
 }
 
 function ofOneService(
@@ -56,9 +53,7 @@ function ofOneService(
     case "insert": {
       const inserted = rowOf(name, statement.variant);
       const step = { ...insert(service, inserted), text: `${INSERT} on conflict (service_schema) do nothing` };
-      return row === undefined
-        ? plan([step], withRow(model, service, inserted), [service])
-        : plan([step], model, []);
+      return row === undefined ? plan([step], withRow(model, service, inserted), [service]) : plan([step], model, []);
     }
     case "change": {
       const { workflows, options } = rowOf(name, statement.variant);
@@ -66,7 +61,11 @@ function ofOneService(
       return changing(`update ${OF_ONE} workflows = $2, options = $3 ${WHERE}`, values, { workflows, options });
     }
     case "change_nothing":
-      return changing(`update ${OF_ONE} service_name = service_name, options = options, enabled = enabled ${WHERE}`, [], {});
+      return changing(
+        `update ${OF_ONE} service_name = service_name, options = options, enabled = enabled ${WHERE}`,
+        [],
+        {},
+      );
     case "rename":
       return changing(`update ${OF_ONE} service_name = $2 ${WHERE}`, [name], { service_name: name });
     case "disable":
@@ -92,7 +91,9 @@ function ofOneService(
 
 /** What is there already gets the new name alone. */
 function bulkInsert(services: string[], row: ServiceRow, model: Model): Plan {
-  const values = services.map((_, index) => `($${4 * index + 1}, $${4 * index + 2}, $${4 * index + 3}, $${4 * index + 4})`);
+  const values = services.map((_, index) =>
+    `($${4 * index + 1}, $${4 * index + 2}, $${4 * index + 3}, $${4 * index + 4})`
+  );
   const text = `insert into osp.services (service_schema, service_name, workflows, options) values ${values.join(", ")}
     on conflict (service_schema) do update set service_name = excluded.service_name`;
   let after = model;
@@ -105,7 +106,11 @@ function bulkInsert(services: string[], row: ServiceRow, model: Model): Plan {
 }
 
 function insertChangeDelete(service: string, name: string, model: Model): Plan {
-  const steps = [insert(service, rowOf(name, { steps: 0, options: 0 })), rename(service, `${name}, changed`), remove(service)];
+  const steps = [
+    insert(service, rowOf(name, { steps: 0, options: 0 })),
+    rename(service, `${name}, changed`),
+    remove(service),
+  ];
   return plan(steps, model, [service, service, service]);
 }
 
@@ -164,4 +169,3 @@ export function isSame(one: ServiceRow, other: ServiceRow): boolean {
   return JSON.stringify([one.service_name, one.workflows, one.options, one.enabled]) ===
     JSON.stringify([other.service_name, other.workflows, other.options, other.enabled]);
 }
-

@@ -4,7 +4,7 @@ import { setTimeout as pause } from "node:timers/promises";
 import { z } from "zod";
 import { formatError } from "../../supabase/functions/_shared/problems.ts";
 import { BrokenPromise } from "./broken-promise.ts";
-import { type Action, commandsOf, type Kind } from "./commands.ts";
+import { type Action, commandsOf, isFault, type Kind } from "./commands.ts";
 import { type Endpoint, startEndpoint } from "./endpoint.ts";
 import { createFaults, type Faults } from "./faults.ts";
 import { type Model, serviceOf } from "./model.ts";
@@ -39,6 +39,8 @@ export interface StormReport {
   rest_s: number;
   /** Longest time for which two revisions of a service were both kept running. */
   longest_overlap_s: number;
+  /** How often the tables and the workers were looked at while it went on. */
+  looks: number;
   revisions: number;
   deployments: number;
   failed: number;
@@ -109,6 +111,7 @@ async function weather(storm: Storm, settings: StormSettings): Promise<StormRepo
     idle,
     rest_s: restSeconds,
     longest_overlap_s: storm.watch.longestOverlapSeconds(),
+    looks: storm.watch.looks(),
     ...await countTables(storm.stack),
     workflows: storm.workflows.started().length,
     activities: storm.endpoint.calls().length,
@@ -117,7 +120,7 @@ async function weather(storm: Storm, settings: StormSettings): Promise<StormRepo
 
 /** One command after another, until the time is over. */
 async function rage(storm: Storm, { seed, seconds, signal }: StormSettings) {
-  const commands: Partial<Record<Kind, number>> = {};
+  const commands: StormReport["commands"] = {};
   const deadline = Date.now() + seconds * 1000;
   let model: Model = new Map();
   let idle = 0;
@@ -137,28 +140,13 @@ async function rage(storm: Storm, { seed, seconds, signal }: StormSettings) {
 }
 
 async function carryOut(action: Action, number: number, model: Model, { stack, faults, workflows }: Storm) {
-  switch (action.kind) {
-    case "start_workflow": {
-      const service = serviceOf(action.service);
-      // Nobody starts one of a service that there is not.
-      return { isDone: model.has(service) && await workflows.start(service, number), after: model };
-    }
-    case "kill":
-    case "kill_worker":
-    case "pause_deployer":
-    case "restart_postgres":
-    case "doorbell_dropped":
-    case "doorbell_twice":
-    case "doorbell_late":
-    case "doorbell_forged":
-    case "empty_registry":
-    case "forget_everything":
-    case "lose_temporal":
-    case "erase_worker":
-      return { isDone: await faults.strike(action), after: model };
-    default:
-      return { isDone: true, after: await write(action, number, model, stack.addresses.DB_URL) };
+  if (action.kind === "start_workflow") {
+    const service = serviceOf(action.service);
+    // Nobody starts one of a service that there is not.
+    return { isDone: model.has(service) && await workflows.start(service, number), after: model };
   }
+  if (isFault(action)) return { isDone: await faults.strike(action), after: model };
+  return { isDone: true, after: await write(action, number, model, stack.addresses.DB_URL) };
 }
 
 /** Twice in a row: what is at rest stays so. @throws {BrokenPromise} with what is still not as it should be */
@@ -190,15 +178,20 @@ async function removeOrphans(stack: StormStack, note: (line: string) => void): P
 /** What else must be true once the fleet is at rest. @throws {BrokenPromise} */
 async function judge(storm: Storm, model: Model, signal: AbortSignal): Promise<void> {
   const { stack, faults, watch, workflows, endpoint } = storm;
-  const { rows } = await inSession(stack.addresses.DB_URL, (client) =>
-    client.query(`select service_schema from osp_metadata.worker_registry where deployment_status = 'deployed'`));
+  const { rows } = await inSession(
+    stack.addresses.DB_URL,
+    (client) =>
+      client.query(`select service_schema from osp_metadata.worker_registry where deployment_status = 'deployed'`),
+  );
   const running = z.array(z.object({ service_schema: z.string() })).parse(rows).map((row) => row.service_schema);
   const unseen = await findUnseen(stack);
   // Each worker does what it is there for.
   const isStarted = await Promise.all(running.map((service) => workflows.start(service, 0)));
   const problems = [
     ...unseen,
-    ...running.filter((_, index) => !isStarted[index]).map((service) => `${service}: Temporal does not take a workflow`),
+    ...running.filter((_, index) => !isStarted[index]).map((service) =>
+      `${service}: Temporal does not take a workflow`
+    ),
     ...await workflows.judge(new Set(running), faults.temporalLostAt(), endpoint.calls, signal),
     ...endpoint.problems(),
     ...await storageProblems(stack),
@@ -229,8 +222,14 @@ async function countTables({ addresses }: StormStack) {
   return countsSchema.parse(row);
 }
 
-const EVIDENCE = ["osp.services", "osp_metadata.service_intents", "osp_metadata.worker_registry", "osp_metadata.deployment_attempts",
-  "osp_metadata.platforms", "osp_metadata.orphans"];
+const EVIDENCE = [
+  "osp.services",
+  "osp_metadata.service_intents",
+  "osp_metadata.worker_registry",
+  "osp_metadata.deployment_attempts",
+  "osp_metadata.platforms",
+  "osp_metadata.orphans",
+];
 
 /** What would be gone with the stack. */
 async function keepEvidence(stack: StormStack, error: unknown, note: (line: string) => void): Promise<void> {

@@ -19,22 +19,29 @@ export async function storageProblems({ addresses }: StormStack): Promise<string
     client.query(
       `select service_schema, revision, manifest, manifest_sha256 from osp_metadata.worker_registry where manifest_sha256 is not null`,
     ));
-  const problems = await Promise.all(z.array(storedSchema).parse(rows).map(async (row) => {
-    const path = `${row.service_schema}/${row.revision}-${row.manifest_sha256}.json`;
-    const response = await fetch(`${addresses.API_URL}/storage/v1/object/manifests/${path}`, {
-      headers: { authorization: `Bearer ${addresses.SECRET_KEY}`, apikey: addresses.SECRET_KEY },
-      signal: AbortSignal.timeout(20_000),
-    });
-    const bytes = await response.text();
-    if (!response.ok) return [`Storage answers ${response.status} for ${path}: ${bytes.slice(0, 200)}`];
-    if (createHash("sha256").update(bytes).digest("hex") !== row.manifest_sha256) return [`Storage holds other bytes as ${path}`];
-    return isDeepStrictEqual(JSON.parse(bytes), row.manifest) ? [] : [`The registry holds another manifest than ${path}`];
-  }));
+  const problems = await Promise.all(
+    z.array(storedSchema).parse(rows).map(async (row) => {
+      const path = `${row.service_schema}/${row.revision}-${row.manifest_sha256}.json`;
+      const response = await fetch(`${addresses.API_URL}/storage/v1/object/manifests/${path}`, {
+        headers: { authorization: `Bearer ${addresses.SECRET_KEY}`, apikey: addresses.SECRET_KEY },
+        signal: AbortSignal.timeout(20_000),
+      });
+      const bytes = await response.text();
+      if (!response.ok) return [`Storage answers ${response.status} for ${path}: ${bytes.slice(0, 200)}`];
+      if (createHash("sha256").update(bytes).digest("hex") !== row.manifest_sha256) {
+        return [`Storage holds other bytes as ${path}`];
+      }
+      return isDeepStrictEqual(JSON.parse(bytes), row.manifest)
+        ? []
+        : [`The registry holds another manifest than ${path}`];
+    }),
+  );
   return problems.flat();
 }
 
 /** What no program of ours may say, however it is treated. */
-const WORST = /unhandled|uncaught|"level":60\b|\bpanicked\b|\bTypeError\b(?!: fetch failed)|\bReferenceError\b|"event":"function\.threw"/i;
+const WORST =
+  /unhandled|uncaught|"level":60\b|\bpanicked\b|\bTypeError\b(?!: fetch failed)|\bReferenceError\b|"event":"function\.threw"/i;
 
 /** Lines of the programs' and the workers' logs that tell of something nobody thought of. */
 export function logProblems({ directory, workersDirectory }: StormStack): string[] {
@@ -65,7 +72,9 @@ export function findProcesses(directory: string): string[] {
     try {
       const isOurs = readlinkSync(`/proc/${pid}/cwd`).startsWith(`${directory}/`) ||
         readFileSync(`/proc/${pid}/environ`, "utf8").split("\0").includes(`${MARKER}=${directory}`);
-      return isOurs ? [`${pid}: ${readFileSync(`/proc/${pid}/cmdline`, "utf8").replaceAll("\0", " ").slice(0, 200)}`] : [];
+      return isOurs
+        ? [`${pid}: ${readFileSync(`/proc/${pid}/cmdline`, "utf8").replaceAll("\0", " ").slice(0, 200)}`]
+        : [];
     } catch {
       return []; // ended meanwhile, or somebody else's
     }

@@ -64,14 +64,18 @@ function changeProblems(now: Snapshot, before: Snapshot): string[] {
       const what = `${service_schema} revision ${revision}`;
       const row = rows.get(id);
       if (row === undefined) {
-        return numbered.has(`${service_schema}/${revision}`) ? [`${what}: its number was used again`] : [`${what}: its row is gone`];
+        return numbered.has(`${service_schema}/${revision}`)
+          ? [`${what}: its number was used again`]
+          : [`${what}: its row is gone`];
       }
       const to = row.deployment_status;
       return from === to || NEXT[from]?.includes(to) ? [] : [`${what}: was ${from} and is ${to}`];
     }),
     ...Object.entries(before.intents).flatMap(([service, from]) => {
       const to = now.intents[service];
-      return to !== undefined && to >= from ? [] : [`${service}: its newest revision was ${from} and is ${to ?? "gone"}`];
+      return to !== undefined && to >= from
+        ? []
+        : [`${service}: its newest revision was ${from} and is ${to ?? "gone"}`];
     }),
   ];
 }
@@ -89,6 +93,8 @@ export interface Watch {
   problems(): readonly string[];
   /** Longest time for which two revisions of a service were both kept running, in seconds. */
   longestOverlapSeconds(): number;
+  /** How often the tables were seen. */
+  looks(): number;
   /** During this rows may vanish, and numbers begin again. */
   forgetting(work: () => Promise<boolean>): Promise<boolean>;
   end(): Promise<void>;
@@ -100,6 +106,7 @@ export function startWatch(stack: StormStack): Watch {
   let before: Snapshot | undefined;
   let looking: Promise<void> = Promise.resolve();
   let isBlind = false;
+  let looks = 0;
   const overlaps = new Map<string, number>(); // since when
   let longestMs = 0;
 
@@ -107,6 +114,7 @@ export function startWatch(stack: StormStack): Watch {
     const now = await readSnapshot(stack.addresses.DB_URL);
     for (const problem of snapshotProblems(now, before)) problems.add(problem);
     before = now;
+    looks++;
   }
 
   function lookAtWorkers(): void {
@@ -120,7 +128,9 @@ export function startWatch(stack: StormStack): Watch {
       overlaps.set(service, since);
       longestMs = Math.max(longestMs, Date.now() - since);
       if (Date.now() - since > BOTH_CURRENT_SECONDS * 1000) {
-        problems.add(`${service}: revisions ${revisions.join(" and ")} both run for more than ${BOTH_CURRENT_SECONDS} s`);
+        problems.add(
+          `${service}: revisions ${revisions.join(" and ")} both run for more than ${BOTH_CURRENT_SECONDS} s`,
+        );
       }
     }
     for (const service of overlaps.keys()) if (!current.has(service)) overlaps.delete(service);
@@ -143,6 +153,7 @@ export function startWatch(stack: StormStack): Watch {
   return {
     problems: () => [...problems],
     longestOverlapSeconds: () => longestMs / 1000,
+    looks: () => looks,
     async forgetting(work) {
       isBlind = true;
       try {

@@ -43,7 +43,11 @@ export function createWorkflows(address: string): Workflows {
     }
   }
 
-  async function judgeOne(workflow: StartedWorkflow, lostAt: number | undefined, calls: () => Call[]): Promise<string[]> {
+  async function judgeOne(
+    workflow: StartedWorkflow,
+    lostAt: number | undefined,
+    calls: () => Call[],
+  ): Promise<string[]> {
     const ending = await endOf(workflow).catch((error: unknown) => ({ unknown: formatError(error) }));
     const complain = (what: string) => [`Workflow ${workflow.id} ${what}`];
     if ("unknown" in ending) return complain(`did not end within ${END_SECONDS} s: ${ending.unknown}`);

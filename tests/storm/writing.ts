@@ -3,29 +3,28 @@ import type pg from "pg";
 import { z } from "zod";
 import { BrokenPromise } from "./broken-promise.ts";
 import type { Statement } from "./commands.ts";
-import { type Model, type ServiceRow, serviceOf, withRow } from "./model.ts";
+import { type Model, serviceOf, type ServiceRow, withRow } from "./model.ts";
 import { inSession, type Outcome, resolve, transact } from "./sessions.ts";
 import { type Plan, plan, planOf } from "./statements.ts";
 
 /** Says a statement to the database, and returns what osp.services must hold after it. */
 export async function write(statement: Statement, number: number, model: Model, url: string): Promise<Model> {
-  switch (statement.kind) {
-    case "edit_at_once":
-      return await editAtOnce(statement.services.map(serviceOf), number, model, url);
-    case "edit_crosswise":
-      return await editCrosswise(statement.services.map(serviceOf), number, model, url);
-    case "rollback": {
-      const planned = await planRollback(serviceOf(statement.service), statement.back, model, url);
-      return planned === undefined ? model : await carryOut(planned, model, url);
-    }
-    default:
-      return await carryOut(planOf(statement, number, model), model, url);
+  if (statement.kind === "edit_at_once") return await editAtOnce(statement.services.map(serviceOf), number, model, url);
+  if (statement.kind === "edit_crosswise") {
+    return await editCrosswise(statement.services.map(serviceOf), number, model, url);
   }
+  const planned = statement.kind === "rollback"
+    ? await planRollback(serviceOf(statement.service), statement.back, model, url)
+    : planOf(statement, number, model);
+  return planned === undefined ? model : await carryOut(planned, model, url);
 }
 
 /** @throws {BrokenPromise} where the database does with it what it should not, or makes other revisions of it */
 async function carryOut(planned: Plan, model: Model, url: string): Promise<Model> {
-  const outcome = await inSession(url, (client) => transact(client, planned.ends, () => runPlan(planned, model, client)));
+  const outcome = await inSession(
+    url,
+    (client) => transact(client, planned.ends, () => runPlan(planned, model, client)),
+  );
   switch (outcome.fate) {
     case "committed":
       if (planned.refusal === undefined) return planned.after;
@@ -62,7 +61,9 @@ async function runPlan(planned: Plan, model: Model, client: pg.Client): Promise<
     const [from, to, expected] = [before.get(service) ?? 0, made.get(service) ?? 0, revisions.get(service) ?? 0];
     // TRUNCATE sees the intents alone: what has none, for they were forgotten, it cannot know.
     const isAsExpected = locksTable ? from === 0 || to - from >= expected : to - from === expected;
-    return isAsExpected ? [] : [`${service}: ${to - from} revisions instead of ${expected} by ${JSON.stringify(steps)}`];
+    return isAsExpected
+      ? []
+      : [`${service}: ${to - from} revisions instead of ${expected} by ${JSON.stringify(steps)}`];
   });
   if (problems.length > 0) throw new BrokenPromise(problems);
 }

@@ -19,7 +19,7 @@ const shortLease = { OSP_LEASE_SECONDS: "1.5", OSP_RENEW_SECONDS: "1", OSP_DRAIN
 /** Few calls by the clock, for each is a run: what there is to do is told by notification. */
 const quiet = { OSP_POLL_SECONDS: "600", OSP_SWEEP_SECONDS: "600", OSP_PLATFORM_RECONCILE_SECONDS: "600" };
 
-/** A whole run makes about thirty; the one in which nobody is killed any more ends the count. */
+/** A whole run makes about forty; the one in which nobody is killed any more ends the count. */
 const MOST_CALLS = 100;
 
 interface Attempt {
@@ -28,7 +28,7 @@ interface Attempt {
   error_message: string | null;
 }
 
-/** Runs a service from its row to its worker and away again, with a deployer that comes to the fault on the way. */
+/** Runs a service from its row to its worker, to its next worker and away again, with a deployer that comes to the fault on the way. */
 async function live(schema: string, fault: Fault): Promise<"killed" | "completed"> {
   await insertService(database, schema);
   await handler(ring());
@@ -47,15 +47,19 @@ async function live(schema: string, fault: Fault): Promise<"killed" | "completed
   };
 
   await reaches(1, "deployed");
-  await eventually(() => machine.workers(), (pids) => pids.length === 1);
+  const [first] = await eventually(() => machine.workers(), (pids) => pids.length === 1);
+  await database.rows(`update osp.services set service_name = 'Changed' where service_schema = $1`, [schema]);
+  await handler(ring());
+  await reaches(2, "deployed");
+  await eventually(() => machine.workers(), (pids) => pids.length === 1 && pids[0] !== first);
   await database.rows(`delete from osp.services where service_schema = $1`, [schema]);
   await handler(ring());
-  await reaches(2, "stopped");
+  await reaches(3, "stopped");
   await eventually(() => machine.workers(), (pids) => pids.length === 0);
   await deployer.stop();
   if (dies()) killed.push(`:${deployer.process.pid}`);
 
-  expect(await registryOf(database, schema)).toMatchObject([1, 2].map(() => ({ deployment_status: "stopped" })));
+  expect(await registryOf(database, schema)).toMatchObject([1, 2, 3].map(() => ({ deployment_status: "stopped" })));
   const attempts = await database.rows<Attempt>(
     `select outcome, deployer, error_message from osp_metadata.deployment_attempts where service_schema = $1 order by id`,
     [schema],
@@ -64,7 +68,7 @@ async function live(schema: string, fault: Fault): Promise<"killed" | "completed
     attempts.filter(({ outcome }) => outcome === "abandoned"),
     attempts.filter(({ outcome }) => outcome !== "abandoned"),
   ];
-  expect(others.map(({ outcome }) => outcome)).toEqual(["deployed", "stopped"]);
+  expect(others.map(({ outcome }) => outcome)).toEqual(["deployed", "deployed", "stopped"]);
   for (const { deployer: holder, error_message } of abandoned) {
     expect(killed.some((pid) => holder.endsWith(pid))).toBe(true);
     expect(error_message).toBe(`Deployer ${holder} went away`);

@@ -76,7 +76,7 @@ const STOPPED_BECAUSE =
   /(superseded|replaced|stopped) by revision \d|a newer revision takes over|nothing of the service runs/;
 
 /** What the tables must be at rest, whatever runs. Pure. */
-function tableProblems({ deployments, intents, attempts }: Tables): string[] {
+export function tableProblems({ deployments, intents, attempts }: Tables): string[] {
   return [
     ...intents.filter((intent) => intent.revision > intent.enqueued_revision)
       .map(({ service_schema, revision }) => `${service_schema}: revision ${revision} is not enqueued`),

@@ -199,6 +199,24 @@ test("what was stopped or deleted by a recorded wish and is there all the same i
   expect(await compare([listed("disabled", { isRunning: false }), listed("enabled_again")])).toEqual([]);
 });
 
+test("a delete or disable whose row is lost before it was carried out is requested again, once", async () => {
+  await deployed("deleted", "disabled", "wanted");
+  await database.rows(`delete from osp.services where service_schema = 'deleted'`);
+  await database.rows(`update osp.services set enabled = false where service_schema = 'disabled'`);
+  await ringBell();
+  await database.rows(`delete from osp_metadata.worker_registry`);
+  const services = [listed("deleted"), listed("disabled"), listed("wanted")];
+  expect(await compare(services)).toEqual([["left", "deleted"], ["left", "disabled"]]);
+  expect(await compare(services)).toEqual([]); // its stop waits
+  expect(await waiting()).toEqual([
+    { service_schema: "deleted", wanted: "stop", source: "delete" },
+    { service_schema: "disabled", wanted: "stop", source: "disable" },
+  ]);
+  await settleAll();
+  expect(await compare([listed("disabled", { isRunning: false }), listed("wanted")])).toEqual([]);
+  expect((await registryOf(database, "deleted")).at(-1)).toMatchObject({ revision: 3, deployment_status: "stopped" });
+});
+
 test("an emptied database deletes nothing: what nobody wants is reported, once, and goes with it", async () => {
   await deployed("wanted", "unknown");
   await database.rows(

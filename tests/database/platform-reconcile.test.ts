@@ -239,6 +239,29 @@ test("an emptied database deletes nothing: what nobody wants is reported, once, 
   expect(await database.rows(`select from osp_metadata.orphans`)).toEqual([]);
 });
 
+test("a worker whose deployment is lost, and whose successor failed, is reported and goes on", async () => {
+  const broken = { activity_timeout_seconds: 0 };
+  await deployed("known", "lost");
+  await database.rows(`delete from osp_metadata.worker_registry where service_schema = 'lost'`);
+  await database.rows(`update osp.services set options = $1`, [JSON.stringify(broken)]);
+  await settleAll();
+  expect((await registryOf(database, "lost")).map((row) => row.deployment_status)).toEqual(["failed"]);
+  const [known] = await registryOf(database, "known");
+  const services = [
+    listed("known", known === undefined ? {} : { deploymentId: known.id }),
+    listed("lost", { deploymentId: "0b6c1c52-0000-4000-8000-000000000000" }),
+  ];
+  expect(await compare(services)).toEqual([["orphan", "lost"]]);
+  expect(await database.rows(`select service_schema, reason from osp_metadata.orphans`)).toEqual([{
+    service_schema: "lost",
+    reason: expect.stringMatching(/revision 2, which should take its place, failed: .*osp\.redeploy\('lost'\)/),
+  }]);
+  expect(await waiting()).toEqual([]);
+  await database.rows(`update osp.services set options = '{}'`);
+  expect(await compare(services)).toEqual([]);
+  expect(await database.rows(`select from osp_metadata.orphans`)).toEqual([]);
+});
+
 test("an orphan is removed by a recorded delete, and what is wanted is none", async () => {
   await deployed("wanted");
   expect(await compare([listed("wanted"), listed("unknown")])).toEqual([["orphan", "unknown"]]);

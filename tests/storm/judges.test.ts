@@ -60,6 +60,7 @@ const atRest: Tables = {
   intents: [intent],
   attempts: [attempt],
   states: { [SERVICE]: "running" },
+  orphans: [],
 };
 const worker = { pid: 100, service: SERVICE, revision: 2 };
 const record: Machine["records"][number] = {
@@ -94,6 +95,15 @@ test("nothing is said of a fleet that equals its table", () => {
     [],
   );
   expect(differences(model, model)).toEqual([]);
+});
+
+test("a worker that the registry has forgotten, of a row that fails, is to be reported", () => {
+  const unusable = tableOf({ ...wanted, options: { activity_timeout_seconds: 0 } });
+  expect(judge({ model: unusable, tables: { deployments: [failed], orphans: [SERVICE] } })).toEqual([]);
+  expect(judge({ model: unusable, tables: { deployments: [failed] } })).toEqual([
+    expect.stringContaining("nothing is deployed, and it has worker 100"),
+    expect.stringContaining("there is a record of revision 2"),
+  ]);
 });
 
 test.each<[string, Case, RegExp]>([

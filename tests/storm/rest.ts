@@ -42,6 +42,8 @@ const tablesSchema = z.object({
     error_message: z.string().nullable(),
   })),
   states: z.record(z.string(), z.string()),
+  /** Services that were reported as orphans. */
+  orphans: z.array(z.string()),
 });
 type Tables = z.infer<typeof tablesSchema>;
 
@@ -50,7 +52,8 @@ select
   (select coalesce(jsonb_agg(to_jsonb(r) order by r.revision desc), '[]') from osp_metadata.worker_registry as r) as deployments,
   (select coalesce(jsonb_agg(to_jsonb(i)), '[]') from osp_metadata.service_intents as i) as intents,
   (select coalesce(jsonb_agg(to_jsonb(a) order by a.id), '[]') from osp_metadata.deployment_attempts as a) as attempts,
-  (select coalesce(jsonb_object_agg(s.service_schema, s.state), '{}') from osp_metadata.worker_status as s) as states`;
+  (select coalesce(jsonb_object_agg(s.service_schema, s.state), '{}') from osp_metadata.worker_status as s) as states,
+  (select coalesce(jsonb_agg(o.service_schema), '[]') from osp_metadata.orphans as o) as orphans`;
 
 /** What the machine runs. */
 interface Machine {
@@ -103,7 +106,7 @@ export function tableProblems({ deployments, intents, attempts }: Tables): strin
 /** Each enabled service has its one worker, of the newest revision that could be deployed, and nothing else runs. Pure. */
 export function fleetProblems(
   model: Model,
-  tables: Pick<Tables, "deployments" | "intents" | "states">,
+  tables: Pick<Tables, "deployments" | "intents" | "states" | "orphans">,
   machine: Machine,
 ): string[] {
   const services = new Set([
@@ -123,7 +126,12 @@ export function fleetProblems(
     if (model.get(service)?.enabled !== true && state !== undefined && state !== "stopped") {
       problems.push(`worker_status says ${state} of it, which is not wanted`);
     }
-    return [...problems, ...workerProblems(running, machine.processes.get(service) ?? [], of(machine.records))]
+    const row = model.get(service);
+    // Of a row that fails the older worker goes on, also one that the registry has forgotten: then it is reported.
+    const goesOn = row?.enabled === true && mustFail(row) && tables.orphans.includes(service);
+    const processes = machine.processes.get(service) ?? [];
+    if (goesOn && running.length === 0 && processes.length === 1) return problems;
+    return [...problems, ...workerProblems(running, processes, of(machine.records))]
       .map((problem) => `${service}: ${problem}`);
   });
 }

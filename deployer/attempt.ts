@@ -150,7 +150,12 @@ async function untilServing(
   signal: AbortSignal,
 ): Promise<string | undefined> {
   const { service_schema: serviceSchema, revision } = claim;
-  await record(claim, deps, "readiness", "its worker runs; waiting for Temporal to see it polling");
+  await record(
+    claim,
+    deps,
+    "readiness",
+    "its worker runs; waiting for Temporal to see it polling, and for a probe workflow that it runs",
+  );
   const result = await deps.readiness.wait({ serviceSchema, revision, manifest }, signal);
   if (result.ready) return result.workerVersion;
   throw new PlatformError(

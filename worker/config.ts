@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { cacheDirectory } from "../host/cache-directory.ts";
+import { memoryLimitMb } from "./capacity.ts";
 import { EXIT_CODES, WorkerExitError } from "./exit.ts";
 import { type TemporalTarget, temporalTarget } from "./temporal-target.ts";
 
@@ -8,6 +9,7 @@ const environmentSchema = z.object({
   PORT: z.coerce.number().int().min(0).max(65_535).optional(),
   OSP_DRAIN_SECONDS: z.coerce.number().int().min(0).max(86_400).default(30),
   OSP_CONNECT_DEADLINE_SECONDS: z.coerce.number().int().min(0).max(86_400).default(180),
+  OSP_MEMORY_MB: z.coerce.number().int().min(128).max(1_048_576).optional(),
 });
 
 /** All that a worker is told from outside. */
@@ -18,6 +20,8 @@ export interface WorkerConfig {
   /** How long activities in flight may take after SIGTERM before they are cancelled. */
   drainSeconds: number;
   connectDeadlineSeconds: number;
+  /** The container's memory in MB: cache and slots are sized from it. */
+  memoryMb: number;
   cacheDirectory: string;
   temporal: TemporalTarget;
 }
@@ -34,12 +38,13 @@ export function parseConfig(environment: NodeJS.ProcessEnv): WorkerConfig {
     ...temporal.problems,
   ];
   if (!parsed.success || temporal.target === undefined) throw new WorkerExitError(EXIT_CODES.unusable, problems);
-  const { MANIFEST_PATH, PORT, OSP_DRAIN_SECONDS, OSP_CONNECT_DEADLINE_SECONDS } = parsed.data;
+  const { MANIFEST_PATH, PORT, OSP_DRAIN_SECONDS, OSP_CONNECT_DEADLINE_SECONDS, OSP_MEMORY_MB } = parsed.data;
   return {
     manifestPath: MANIFEST_PATH,
     port: PORT,
     drainSeconds: OSP_DRAIN_SECONDS,
     connectDeadlineSeconds: OSP_CONNECT_DEADLINE_SECONDS,
+    memoryMb: memoryLimitMb(OSP_MEMORY_MB),
     cacheDirectory: cacheDirectory(environment),
     temporal: temporal.target,
   };

@@ -3,6 +3,7 @@ import { type NativeConnection, Worker, type WorkerOptions } from "@temporalio/w
 import { canonicalJson, sha256Hex } from "../supabase/functions/_shared/canonical-json.ts";
 import type { Manifest } from "../supabase/functions/_shared/manifest.ts";
 import { formatWorkerIdentity } from "../supabase/functions/_shared/worker-identity.ts";
+import type { Capacity } from "./capacity.ts";
 import type { ServiceQueue } from "./load-service.ts";
 import { workerVersion } from "./worker-version.ts";
 
@@ -12,6 +13,7 @@ export interface WorkerSettings {
   connection: NativeConnection;
   namespace: string;
   drainSeconds: number;
+  capacity: Capacity;
 }
 
 /** A Temporal Worker and the queue it polls. */
@@ -36,21 +38,18 @@ export async function createWorkersFromManifest(settings: WorkerSettings): Promi
   })));
 }
 
-/**
- * Sized for 512 MB (facts/temporal-worker.md, 2.3): the SDK would derive its cache from the machine's memory, not the
- * container's. Few pollers while idle, more under load.
- */
-function sharedOptions({ connection, namespace, drainSeconds, queues }: WorkerSettings) {
+/** Few pollers while idle, more under load. */
+function sharedOptions({ connection, namespace, drainSeconds, capacity }: WorkerSettings) {
   const pollers = { type: "autoscaling", minimum: 1, initial: 2, maximum: 10 } as const;
   return {
     connection,
     namespace,
     shutdownGraceTime: drainSeconds * 1000,
     shutdownForceTime: (drainSeconds + FORCE_AFTER_DRAIN_SECONDS) * 1000,
-    maxCachedWorkflows: Math.max(10, Math.floor(100 / queues.length)),
-    maxConcurrentWorkflowTaskExecutions: 20,
-    maxConcurrentActivityTaskExecutions: 20,
-    maxConcurrentLocalActivityExecutions: 20,
+    maxCachedWorkflows: capacity.cachedWorkflows,
+    maxConcurrentWorkflowTaskExecutions: capacity.workflowTasks,
+    maxConcurrentActivityTaskExecutions: capacity.activities,
+    maxConcurrentLocalActivityExecutions: capacity.activities,
     workflowTaskPollerBehavior: pollers,
     activityTaskPollerBehavior: pollers,
   } satisfies Partial<WorkerOptions>;

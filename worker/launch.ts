@@ -1,5 +1,6 @@
 import { setTimeout as pause } from "node:timers/promises";
 import type { Manifest } from "../supabase/functions/_shared/manifest.ts";
+import { capacityOf } from "./capacity.ts";
 import { parseConfig, type WorkerConfig } from "./config.ts";
 import { describeError, EXIT_CODES, WorkerExitError } from "./exit.ts";
 import { type HealthServer, startHealthServer } from "./health-server.ts";
@@ -7,7 +8,7 @@ import { createLog, type Log } from "./log.ts";
 import type { ServiceQueue } from "./load-service.ts";
 import { readManifest } from "./read-manifest.ts";
 import type { ReadinessDeps } from "./readiness.ts";
-import { stopSignal } from "./stop-signal.ts";
+import { HURRIED_DRAIN_SECONDS, stopSignal } from "./stop-signal.ts";
 
 export interface Launch {
   environment: NodeJS.ProcessEnv;
@@ -37,7 +38,7 @@ export async function launchWorker(launch: Launch): Promise<never> {
 }
 
 async function run({ environment, codeRoot, isCheck }: Launch, ending: Ending): Promise<void> {
-  const stop = stopSignal(() => end(ending), () => end(ending, secondSignal()));
+  const stop = stopSignal(() => end(ending), (name) => end(ending, secondSignal(name)));
   const config = parseConfig(environment);
   const manifest = await readManifest(codeRoot, config.manifestPath);
   const { service_schema, revision } = manifest;
@@ -68,7 +69,7 @@ interface Serving {
 /** Polls until the process is told to stop. The SDK is loaded only here: a bad manifest is told at once. */
 async function serve({ config, manifest, queues, health, stop, ending }: Serving): Promise<void> {
   const { log } = ending;
-  const { drainSeconds, connectDeadlineSeconds, temporal } = config;
+  const { drainSeconds, connectDeadlineSeconds, temporal, memoryMb } = config;
   const { namespace } = temporal;
   const { installRuntime } = await import("./sdk-log.ts");
   const sdk = installRuntime(log);
@@ -76,7 +77,22 @@ async function serve({ config, manifest, queues, health, stop, ending }: Serving
   const { connect } = await import("./connect.ts");
   const connection = await connect(temporal, connectDeadlineSeconds, log);
   const { createWorkersFromManifest, workerIdentity } = await import("./create-worker-from-manifest.ts");
-  const workers = await createWorkersFromManifest({ manifest, queues, connection, namespace, drainSeconds });
+  const capacity = capacityOf(memoryMb, queues.length);
+  log.info({
+    event: "worker.capacity",
+    memory_mb: memoryMb,
+    cached_workflows: capacity.cachedWorkflows,
+    workflow_tasks: capacity.workflowTasks,
+    activities: capacity.activities,
+  });
+  const workers = await createWorkersFromManifest({
+    manifest,
+    queues,
+    connection,
+    namespace,
+    drainSeconds,
+    capacity,
+  });
 
   const { runWorkers } = await import("./run-workers.ts");
   const signal = stop.beginDraining((name) =>
@@ -121,9 +137,10 @@ function end({ log, flush }: Ending, error?: unknown): never {
   process.exit(code);
 }
 
-function secondSignal(): WorkerExitError {
+function secondSignal(name: NodeJS.Signals): WorkerExitError {
+  const grace = name === "SIGTERM" ? ` and what was in flight did not end within ${HURRIED_DRAIN_SECONDS} s` : "";
   return new WorkerExitError(EXIT_CODES.fatal, [
-    "a second SIGINT came while draining: work in flight is left to Temporal's retries",
+    `a second ${name} came while draining${grace}: what is in flight is left to Temporal's retries`,
   ]);
 }
 

@@ -9,7 +9,7 @@ import { type BundleCache, openBundleCache } from "./bundle-cache.ts";
 import type { BundleAnswer } from "./bundle-child.ts";
 import { EXIT_CODES, WorkerExitError } from "./exit.ts";
 import { runBundleChild } from "./run-bundle-child.ts";
-import { builtInEntry, workflowEntry, type WorkflowExport } from "./workflow-entry.ts";
+import { builtInEntry, PROBE_FILE, workflowEntry, type WorkflowExport } from "./workflow-entry.ts";
 
 export interface WorkflowBundle {
   path: string;
@@ -22,8 +22,9 @@ const BUILT_IN_WORKFLOWS = fileURLToPath(new URL("./service/workflows.ts", impor
 /** The built-in workflows, bundled: one file for all services, revisions and copies of the worker on a machine. */
 export async function bundleBuiltInWorkflows(cacheDirectory: string): Promise<string> {
   const cache = openBundleCache(cacheDirectory);
-  // The file imports the SDK and types only, so its text and the SDK's version are all that goes in.
-  const name = `${hashOf(["built-in", toolchain(), readFileSync(BUILT_IN_WORKFLOWS, "utf8")])}.js`;
+  // The files import the SDK and types only, so their text and the SDK's version are all that goes in.
+  const texts = [BUILT_IN_WORKFLOWS, PROBE_FILE].map((file) => readFileSync(file, "utf8"));
+  const name = `${hashOf(["built-in", toolchain(), ...texts])}.js`;
   const found = cache.find(name);
   if (found !== undefined) return found;
   const { path, problems } = await build(cache, builtInEntry(BUILT_IN_WORKFLOWS), [], () => name);
@@ -107,7 +108,7 @@ function toolchain(): string {
   const { version } = z.object({ version: z.string() }).parse(
     createRequire(import.meta.url)("@temporalio/worker/package.json"),
   );
-  return `bundle 1, sdk ${version}, node ${process.versions.node.split(".")[0]}`;
+  return `bundle 2, sdk ${version}, node ${process.versions.node.split(".")[0]}`;
 }
 
 function contentHash(file: string): string | null {

@@ -1,3 +1,4 @@
+import { fileURLToPath } from "node:url";
 import type { ModuleFile } from "./code-root.ts";
 
 /** A workflow of one queue and the module that exports it. */
@@ -5,6 +6,9 @@ export interface WorkflowExport {
   name: string;
   module: ModuleFile;
 }
+
+/** The workflow by which the deployer proves that a worker works. */
+export const PROBE_FILE = fileURLToPath(new URL("./service/probe.ts", import.meta.url));
 
 /** The modules of an entry by their manifest names, for messages: what does this module export? */
 export const MODULES_EXPORT = "__osp_modules";
@@ -28,6 +32,7 @@ export function workflowEntry(exported: readonly WorkflowExport[]): string {
       const value = module.kind === "built-in" ? `${variable}.default` : `pick(${variable}, ${JSON.stringify(name)})`;
       return [`const workflow${index} = ${value};`, `export { workflow${index} as ${JSON.stringify(name)} };`];
     }),
+    `export { __osp_ping } from ${JSON.stringify(PROBE_FILE)};`,
     `export const ${MODULES_EXPORT} = {`,
     ...modules.map(({ name, file }) => `  ${JSON.stringify(name)}: ${variableOf.get(file)},`),
     `};`,
@@ -36,5 +41,8 @@ export function workflowEntry(exported: readonly WorkflowExport[]): string {
 
 /** The one bundle of all services without code: a dynamic workflow that takes every type. */
 export function builtInEntry(workflowsFile: string): string {
-  return `export { default } from ${JSON.stringify(workflowsFile)};`;
+  return [
+    `export { default } from ${JSON.stringify(workflowsFile)};`,
+    `export { __osp_ping } from ${JSON.stringify(PROBE_FILE)};`,
+  ].join("\n");
 }

@@ -1,6 +1,7 @@
 import { setTimeout as pause } from "node:timers/promises";
 import { workflowsByTaskQueue } from "../../supabase/functions/_shared/manifest.ts";
 import { pollersOf, taskTypes } from "./pollers.ts";
+import { createProbe } from "./probe.ts";
 import type { Deployment, Readiness } from "./readiness.ts";
 import type { TemporalService } from "./temporal-service.ts";
 
@@ -9,28 +10,35 @@ const POLL_MS = 50;
 
 /**
  * Asks Temporal itself who polls. Ready when, on every task queue of the manifest, this revision polls for workflow
- * tasks and for activity tasks.
+ * tasks and for activity tasks, and has run a probe workflow.
  */
 export function createTemporalReadiness(temporal: TemporalService, timeoutMs: number): Readiness {
   const { connection, namespace } = temporal;
   return {
     async wait(deployment, signal) {
       const queues = [...workflowsByTaskQueue(deployment.manifest).keys()];
-      const deadline = performance.now() + timeoutMs;
+      const probe = createProbe(temporal, deployment);
+      const began = performance.now();
       for (;;) {
         let reason: string;
         let isUnavailable = false;
         try {
           const answers = await Promise.all(queues.map((queue) => askQueue(temporal, queue, deployment)));
           const missing = answers.flatMap((answer) => answer.missing);
+          if (missing.length === 0) {
+            const unproven = await Promise.all(queues.map((queue) => probe.try(queue, signal)));
+            missing.push(...unproven.flatMap((why) => why ?? []));
+          }
           if (missing.length === 0) return { ready: true, workerVersion: answers[0]?.version };
-          reason = `after ${timeoutMs / 1000} s ${missing.join(", ")}`;
+          reason = `after ${Math.round((performance.now() - began) / 1000)} s ${missing.join(", ")}`;
         } catch (error) {
           reason = temporal.explain(error);
           isUnavailable = true;
         }
         signal.throwIfAborted();
-        if (performance.now() > deadline) return { ready: false, reason, isUnavailable };
+        if (performance.now() - began > timeoutMs || probe.isExhausted()) {
+          return { ready: false, reason, isUnavailable };
+        }
         await pause(POLL_MS, undefined, { signal });
       }
     },

@@ -136,7 +136,7 @@ test("an activity of own code that ignores its cancellation ends the worker with
   });
 }, 40_000);
 
-test("a second SIGTERM changes nothing: what is in flight still ends on its first attempt", async () => {
+test("SIGTERM twice at once is one: what is in flight still ends on its first attempt", async () => {
   const { promise: mayAnswer, resolve: answer } = Promise.withResolvers<void>();
   const server = await startActivityServer((_, response) => void mayAnswer.then(() => reply(response, 200, "done")));
   onTestFinished(() => server.close());
@@ -156,6 +156,29 @@ test("a second SIGTERM changes nothing: what is in flight still ends on its firs
   expect(events?.some((event) => event.activityTaskCompletedEventAttributes)).toBe(true);
   expect(server.calls).toHaveLength(1);
 });
+
+test("a second SIGTERM hurries the drain: the worker ends long before its drain time", async () => {
+  const server = await startActivityServer((_, response, number) => void (number > 1 && reply(response, 200, "done")));
+  onTestFinished(() => server.close());
+  const schema = uniqueSchema();
+  const codeRoot = codeRootOf(schema, server.url);
+  const worker = fixture.worker(codeRoot, { OSP_DRAIN_SECONDS: "600" });
+  await worker.event("worker.ready");
+  const handle = await fixture.client.workflow.start("bill", { taskQueue: `${schema}-tasks`, workflowId: schema });
+  await server.call(() => true);
+  worker.child.kill("SIGTERM");
+  await worker.event("worker.draining");
+
+  const repeated = setInterval(() => worker.child.kill("SIGTERM"), 500);
+  onTestFinished(() => clearInterval(repeated));
+
+  expect(await worker.exit(30_000)).toMatchObject({
+    code: 70,
+    last: { problems: [expect.stringMatching(/second SIGTERM .* within 5 s: .* Temporal's retries/)] },
+  });
+  fixture.worker(codeRoot);
+  expect(await handle.result()).toBe("done");
+}, 60_000);
 
 test("a second SIGINT ends the worker while it drains", async () => {
   const server = await startActivityServer(() => {});

@@ -1,0 +1,56 @@
+import { afterAll, beforeAll, expect, onTestFinished, test } from "vitest";
+import { reply, startActivityServer } from "./support/activity-server.ts";
+import { manifestOf } from "./support/manifests.ts";
+import { createMemoryCgroup } from "./support/memory-cgroup.ts";
+import { type ServiceFixture, startServiceFixture, uniqueSchema } from "./support/service-fixture.ts";
+
+let fixture: ServiceFixture;
+beforeAll(async () => {
+  fixture = await startServiceFixture();
+}, 60_000);
+afterAll(() => fixture.stop(), 60_000);
+
+const PAYLOAD = "x".repeat(200 * 1024);
+
+test.for([
+  { limitMb: 256, workflows: 24, activities: 4 },
+  { limitMb: 512, workflows: 40, activities: 20 },
+])(
+  "in a container of $limitMb MB payloads of 200 KB do not end the worker",
+  { timeout: 300_000 },
+  async (sketch, { skip }) => {
+    const { limitMb, workflows, activities } = sketch;
+    const schema = uniqueSchema();
+    const container = createMemoryCgroup(schema, limitMb);
+    if (container === undefined) return skip("no memory cgroup can be made here: that takes root and cgroup v1");
+    const server = await startActivityServer((_, response) => reply(response, 200, PAYLOAD));
+    onTestFinished(() => server.close());
+    const manifest = manifestOf({
+      schema,
+      workflows: { bill: ["charge", "book"] },
+      options: { activity_endpoint: server.url },
+    });
+    // Nothing in its environment names the limit: the worker asks the kernel.
+    const worker = fixture.worker(fixture.codeRoot({ "manifest.json": manifest }));
+    container.add(worker.child.pid ?? 0);
+    onTestFinished(async () => {
+      await worker.kill();
+      await container.remove();
+    });
+    expect(await worker.event("worker.capacity")).toMatchObject({ memory_mb: limitMb, activities });
+    await worker.event("worker.ready");
+
+    const results = await Promise.all(
+      Array.from({ length: workflows }, (_, number) =>
+        fixture.client.workflow.execute("bill", {
+          taskQueue: `${schema}-tasks`,
+          workflowId: `${schema}-${number}`,
+          args: [PAYLOAD],
+        })),
+    );
+
+    expect(new Set(results)).toEqual(new Set([PAYLOAD]));
+    expect(worker.child.signalCode).toBeNull();
+    expect(container.peakMb()).toBeLessThan(limitMb);
+  },
+);

@@ -217,6 +217,18 @@ test("a delete or disable whose row is lost before it was carried out is request
   expect((await registryOf(database, "deleted")).at(-1)).toMatchObject({ revision: 3, deployment_status: "stopped" });
 });
 
+test("a disabled service whose row is lost after it was carried out is shown as stopped", async () => {
+  await deployed("disabled");
+  await database.rows(`update osp.services set enabled = false`);
+  await settleAll();
+  await database.rows(`delete from osp_metadata.worker_registry`);
+  expect(await compare([listed("disabled", { isRunning: false })])).toEqual([]);
+  expect(await waiting()).toEqual([]);
+  expect(await database.rows(`select service_schema, state from osp_metadata.worker_status`)).toEqual([
+    { service_schema: "disabled", state: "stopped" },
+  ]);
+});
+
 test("an emptied database deletes nothing: what nobody wants is reported, once, and goes with it", async () => {
   await deployed("wanted", "unknown");
   await database.rows(

@@ -45,6 +45,9 @@ export type Database = {
     Functions: {
       "check_name": { Args: { "name": Json; "names_before": Json; "path": string }; Returns: undefined };
       "check_names": { Args: { "names": Json; "path": string }; Returns: undefined };
+      "check_option": { Args: { "given": Json; "path": string; "rule": Json }; Returns: undefined };
+      "check_option_activities": { Args: { "options": Json; "workflows": Json }; Returns: undefined };
+      "check_option_set": { Args: { "given": Json; "path": string; "rules": Json }; Returns: undefined };
       "check_options": { Args: { "options": Json }; Returns: undefined };
       "check_workflows": { Args: { "workflows": Json }; Returns: undefined };
       "deploy_service": {
@@ -59,6 +62,7 @@ export type Database = {
         Args: { "options": Json; "service_name": string; "service_schema": string; "workflows": Json };
         Returns: boolean;
       };
+      "option_rules": { Args: Record<PropertyKey, never>; Returns: Json };
       "quote_value": { Args: { "given": Json }; Returns: string };
       "redeploy": {
         Args: { "schema": string };

@@ -50,9 +50,15 @@ async function run({ environment, codeRoot, isCheck }: Launch, ending: Ending): 
     node: process.version,
   });
 
+  const { endpointProblems } = await import("./service/check-endpoints.ts");
+  // Only where it runs: an image is built where neither its settings nor its network are. Names are looked up meanwhile.
+  const refusals = isCheck ? Promise.resolve([]) : endpointProblems(manifest, config.endpoints);
   const { loadService } = await import("./load-service.ts");
-  const queues = await loadService(manifest, codeRoot, config.cacheDirectory, log);
+  const { createCaller } = await import("./service/caller.ts");
+  const queues = await loadService(manifest, codeRoot, config.cacheDirectory, log, createCaller(config.endpoints));
   if (isCheck) return;
+  const problems = queues.some(({ isPosted }) => isPosted) ? await refusals : [];
+  if (problems.length > 0) throw new WorkerExitError(EXIT_CODES.unusable, problems);
   const health = config.port === undefined ? undefined : await startHealthServer(config.port);
   await serve({ config, manifest, queues, health, stop, ending });
 }
@@ -83,7 +89,7 @@ async function serve({ config, manifest, queues, health, stop, ending }: Serving
     memory_mb: memoryMb,
     cached_workflows: capacity.cachedWorkflows,
     workflow_tasks: capacity.workflowTasks,
-    activities: capacity.activities,
+    activities: manifest.options.max_concurrent_activities ?? capacity.activities,
   });
   const workers = await createWorkersFromManifest({
     manifest,

@@ -4,6 +4,7 @@ import { EXIT_CODES, WorkerExitError } from "./exit.ts";
 import { type Activities, createHttpActivities, loadOwnActivities } from "./load-activities.ts";
 import type { Log } from "./log.ts";
 import { createPlanActivities } from "./service/activities.ts";
+import type { Caller } from "./service/post-activity.ts";
 import { bundleBuiltInWorkflows, bundleOwnWorkflows } from "./workflow-bundles.ts";
 
 /** All that polling one task queue takes; everything in it was found and checked. */
@@ -12,6 +13,8 @@ export interface ServiceQueue {
   /** File with the bundled workflows. */
   bundlePath: string;
   activities: Activities;
+  /** Its activities are posted to endpoints; else they are own code. */
+  isPosted: boolean;
 }
 
 /**
@@ -24,10 +27,12 @@ export async function loadService(
   codeRoot: string,
   cacheDirectory: string,
   log: Log,
+  caller: Caller,
 ): Promise<ServiceQueue[]> {
   const problems: string[] = [];
   const modules = await findModules(manifest, codeRoot, problems);
-  const activities = await loadActivities(manifest, modules, problems);
+  const activities = await loadActivities(manifest, modules, problems, caller);
+  const isPosted = modules.get(manifest.activities_path)?.kind === "built-in";
   const queues: ServiceQueue[] = [];
   for (const [taskQueue, workflows] of workflowsByTaskQueue(manifest)) {
     const bundle = await bundleWorkflows({ workflows, modules, codeRoot, cacheDirectory });
@@ -35,7 +40,7 @@ export async function loadService(
     if (bundle.unverified !== undefined) {
       log.warn({ event: "worker.exports_unverified", task_queue: taskQueue, reason: bundle.unverified });
     }
-    queues.push({ taskQueue, bundlePath: bundle.path, activities: activitiesOf(workflows, activities) });
+    queues.push({ taskQueue, bundlePath: bundle.path, activities: activitiesOf(workflows, activities), isPosted });
   }
   if (problems.length > 0) throw new WorkerExitError(EXIT_CODES.unusable, problems);
   return queues;
@@ -71,12 +76,13 @@ async function loadActivities(
   manifest: Manifest,
   modules: Map<string, ModuleFile>,
   problems: string[],
+  caller: Caller,
 ): Promise<Activities> {
   const module = modules.get(manifest.activities_path);
   if (module === undefined) return {};
   const names = new Set(manifest.workflows.flatMap((workflow) => workflow.activities));
   const loaded = module.kind === "built-in"
-    ? createHttpActivities(manifest, names)
+    ? createHttpActivities(manifest, names, caller)
     : await loadOwnActivities(module, names);
   problems.push(...loaded.problems);
   const runsPlans = manifest.workflows.some(({ workflows_path }) => modules.get(workflows_path)?.kind === "built-in");

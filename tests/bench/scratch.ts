@@ -56,6 +56,7 @@ export async function withDatabase<Result>(
         SECRET_KEY: "",
         OSP_WEBHOOK_SECRET: "of-a-benchmark",
         DEPLOYER_PASSWORD: "of-a-benchmark",
+        OSP_ACTIVITY_SECRET: "of-a-benchmark",
       });
       return await withClient(postgres.url, work);
     } finally {

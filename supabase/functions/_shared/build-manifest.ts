@@ -8,7 +8,7 @@ import {
   taskQueueOf,
 } from "./manifest.ts";
 import { formatProblems, problemsOf } from "./problems.ts";
-import { serviceSchema } from "./service.ts";
+import { type Service, serviceSchema } from "./service.ts";
 
 /** What the project sets for all services. */
 export interface ProjectDefaults {
@@ -48,10 +48,11 @@ export async function buildManifest(
   const service = parseSpec(spec);
   const { service_schema, service_name, options } = service;
   const endpoint = options.activity_endpoint ?? defaults.activityEndpoint;
-  if (endpoint === undefined) {
+  const unposted = endpoint === undefined ? activityWithoutEndpoint(service) : undefined;
+  if (unposted !== undefined) {
     throw new SpecRejectedError(
       "activity_endpoint_missing",
-      `Service "${service_schema}" names no endpoint for its activities and the project has no default: set ` +
+      `Service "${service_schema}" names no endpoint for its activity "${unposted}" and the project has no default: set ` +
         `options.activity_endpoint of the row in osp.services, or OSP_DEFAULT_ACTIVITY_ENDPOINT where the Edge Function ` +
         `runs and then: select osp.redeploy('${service_schema}')`,
     );
@@ -68,10 +69,27 @@ export async function buildManifest(
       workflows_path: BUILT_IN_WORKFLOWS_PATH,
       activities,
     })),
-    options: { ...options, activity_endpoint: endpointOfService(endpoint, service_schema) },
+    options: withEndpoints(options, endpoint, service_schema),
   });
   const json = canonicalJson(manifest);
   return { manifest, json, sha256: await sha256Hex(json) };
+}
+
+function activityWithoutEndpoint({ workflows, options }: Service): string | undefined {
+  const names = workflows.flatMap(({ activities }) => activities);
+  return names.find((name) => options.activities?.[name]?.endpoint === undefined);
+}
+
+/** Every endpoint with the service's name in it. */
+function withEndpoints(options: Service["options"], endpoint: string | undefined, schema: string): Service["options"] {
+  const activities = Object.entries(options.activities ?? {}).map(([name, own]) =>
+    [name, own.endpoint === undefined ? own : { ...own, endpoint: endpointOfService(own.endpoint, schema) }] as const
+  );
+  return {
+    ...options,
+    ...(endpoint === undefined ? {} : { activity_endpoint: endpointOfService(endpoint, schema) }),
+    activities: Object.fromEntries(activities),
+  };
 }
 
 function parseSpec(spec: unknown) {

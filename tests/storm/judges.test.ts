@@ -67,6 +67,7 @@ const record: Machine["records"][number] = {
   instance: "one",
   service_schema: SERVICE,
   revision: 2,
+  replica: 1,
   deployment_id: deployed.id,
   state: "current",
   process: { pid: 100, started: "then" },

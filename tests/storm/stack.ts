@@ -148,7 +148,7 @@ async function bringUp(building: Building): Promise<{ addresses: StackAddresses;
   await start(doorbellProgram(addresses));
   // Ended after the deployers, which would start them again.
   stops.push(() => stopAllWorkers(workersDirectory(state.directory), graceMs(DRAIN_SECONDS)));
-  const deployer = deployerProgram(addresses, state, DEPLOYER_SETTINGS, "deployer.started");
+  const deployer = deployerProgram(addresses, config, state, DEPLOYER_SETTINGS, "deployer.started");
   await allOrFirstFailure(DEPLOYERS.map((name) => start({ ...deployer, name })));
   return { addresses, postgres };
 }

@@ -252,7 +252,7 @@ test("an emptied database deletes nothing: what nobody wants is reported, once, 
 });
 
 test("a worker whose deployment is lost, and whose successor failed, is reported and goes on", async () => {
-  const broken = { activity_timeout_seconds: 0 };
+  const broken = { colour: "red" };
   await deployed("known", "lost");
   await database.rows(`delete from osp_metadata.worker_registry where service_schema = 'lost'`);
   await database.rows(`update osp.services set options = $1`, [JSON.stringify(broken)]);

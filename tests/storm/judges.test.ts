@@ -99,7 +99,7 @@ test("nothing is said of a fleet that equals its table", () => {
 });
 
 test("a worker that the registry has forgotten, of a row that fails, is to be reported", () => {
-  const unusable = tableOf({ ...wanted, options: { activity_timeout_seconds: 0 } });
+  const unusable = tableOf({ ...wanted, options: { colour: "red" } });
   expect(judge({ model: unusable, tables: { deployments: [failed], orphans: [SERVICE] } })).toEqual([]);
   expect(judge({ model: unusable, tables: { deployments: [failed] } })).toEqual([
     expect.stringContaining("nothing is deployed, and it has worker 100"),
@@ -144,13 +144,13 @@ test.each<[string, Case, RegExp]>([
   ["a wanted service that failed", { tables: { deployments: [failed, replaced] } }, /revision 2 is failed/],
   [
     "a service that must fail and did not",
-    { model: tableOf({ ...wanted, options: { activity_timeout_seconds: 0 } }) },
+    { model: tableOf({ ...wanted, options: { colour: "red" } }) },
     /must fail, and is deployed/,
   ],
   [
     "an older worker that was stopped for a newer one that failed",
     {
-      model: tableOf({ ...wanted, options: { activity_timeout_seconds: 0 } }),
+      model: tableOf({ ...wanted, options: { colour: "red" } }),
       tables: { deployments: [failed, replaced] },
       machine: nothing,
     },

@@ -32,8 +32,8 @@ export const STEPS = [
 const OPTIONS: readonly Record<string, unknown>[] = [
   {},
   { activity_timeout_seconds: 30 },
-  { activity_timeout_seconds: 0 },
-  { activity_endpoint: "no URL at all" },
+  { colour: "red" },
+  { activity_timeout_seconds: 30, colour: "blue" },
 ];
 
 /** A variant of a row. */
@@ -55,7 +55,7 @@ export function rowOf(name: string, variant: Variant): ServiceRow {
 
 /** Whether the Edge Function must refuse it. */
 export function mustFail({ options }: ServiceRow): boolean {
-  return options["activity_timeout_seconds"] === 0 || options["activity_endpoint"] !== undefined;
+  return options["colour"] !== undefined;
 }
 
 export function withRow(model: Model, service: string, row: ServiceRow | undefined): Model {

@@ -45,6 +45,9 @@ export type Database = {
     Functions: {
       "check_name": { Args: { "name": Json; "names_before": Json; "path": string }; Returns: undefined };
       "check_names": { Args: { "names": Json; "path": string }; Returns: undefined };
+      "check_option": { Args: { "given": Json; "path": string; "rule": Json }; Returns: undefined };
+      "check_option_activities": { Args: { "options": Json; "workflows": Json }; Returns: undefined };
+      "check_option_set": { Args: { "given": Json; "path": string; "rules": Json }; Returns: undefined };
       "check_options": { Args: { "options": Json }; Returns: undefined };
       "check_workflows": { Args: { "workflows": Json }; Returns: undefined };
       "deploy_service": {
@@ -60,6 +63,7 @@ export type Database = {
         Args: { "options": Json; "service_name": string; "service_schema": string; "workflows": Json };
         Returns: boolean;
       };
+      "option_rules": { Args: Record<PropertyKey, never>; Returns: Json };
       "quote_value": { Args: { "given": Json }; Returns: string };
       "record_code": { Args: { "bytes": number; "code": string; "service_schema": string }; Returns: boolean };
       "redeploy": {
@@ -562,17 +566,17 @@ export type Database = {
           "last_health_check": string | null;
           "next_attempt_at": string | null;
           "platform": string | null;
-          "requested_at": string;
-          "requested_by": string;
+          "requested_at": string | null;
+          "requested_by": string | null;
           "retry_count": number | null;
           "rolled_back_to": number | null;
           "running_revision": number | null;
           "service_name": string | null;
-          "service_schema": string;
-          "source": string;
+          "service_schema": string | null;
+          "source": string | null;
           "state": string | null;
-          "wanted": string;
-          "wanted_revision": number;
+          "wanted": string | null;
+          "wanted_revision": number | null;
           "worker_version": string | null;
         };
         ComputedFields: never;
@@ -796,6 +800,7 @@ export type Database = {
           "path": string;
         }[];
       };
+      "take_reconcile_turn": { Args: { "every_seconds": number; "platform_name": string }; Returns: string };
       "take_unused_code": {
         Args: { "batch_size"?: number; "lease_seconds"?: number };
         Returns: {
@@ -803,9 +808,8 @@ export type Database = {
           "path": string;
         }[];
       };
-      "use_code": { Args: { "code": string; "service_schema": string }; Returns: boolean };
-      "take_reconcile_turn": { Args: { "every_seconds": number; "platform_name": string }; Returns: string };
       "unlocked_intents": { Args: { "schemas": (string)[] }; Returns: (string)[] };
+      "use_code": { Args: { "code": string; "service_schema": string }; Returns: boolean };
     };
     Enums: {
       [_ in never]: never;

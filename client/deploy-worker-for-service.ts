@@ -2,7 +2,7 @@ import { z } from "zod";
 import { manifestPath } from "../supabase/functions/_shared/manifest.ts";
 import { formatProblems, notAnObject, problemsOf } from "../supabase/functions/_shared/problems.ts";
 import { serviceSchema as rowSchema, serviceSchemaName } from "../supabase/functions/_shared/service.ts";
-import { serviceOptionsSchema } from "../supabase/functions/_shared/service-options.ts";
+import { refuseUnusedActivities, serviceOptionsSchema } from "../supabase/functions/_shared/service-options.ts";
 import { deployService, type OspSupabase, redeploy } from "./data-api.ts";
 import { InvalidServiceError } from "./errors.ts";
 import { type DeploymentProgress, type EndedDeployment, followDeployment } from "./follow-deployment.ts";
@@ -17,7 +17,7 @@ const serviceToDeploySchema = z.strictObject(
     options: serviceOptionsSchema.optional(),
   },
   notAnObject("must be an object with serviceSchema, serviceName and workflows"),
-);
+).superRefine(refuseUnusedActivities);
 export type ServiceToDeploy = z.input<typeof serviceToDeploySchema>;
 
 export interface DeployOptions extends PatienceOptions {

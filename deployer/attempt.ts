@@ -21,8 +21,10 @@ export interface AttemptDeps {
   registry: Registry;
   platform: Platform;
   readiness: Readiness;
-  rules: RetryRules;
   staging: StagingDeps;
+  /** Makes the directory that a platform uploads; left out: on disk. */
+  stage?: typeof stageUpload;
+  rules: RetryRules;
   /** What only waits is said to wait by it. */
   idle: Idle;
   log: Logger;
@@ -98,6 +100,7 @@ async function deploy(claim: Claim, deps: AttemptDeps, signal: AbortSignal): Pro
   const { registry, platform, readiness, idle } = deps;
   const manifest = await verifyManifest(claim);
   const upload = await stage(claim, manifest, deps, signal);
+  let told: Promise<unknown> = Promise.resolve();
   try {
     await record(claim, deps, "deploying", `attempt ${claim.attempt}: deploying on ${platform.name}`);
     let workerVersion: string | undefined;
@@ -121,7 +124,9 @@ async function deploy(claim: Claim, deps: AttemptDeps, signal: AbortSignal): Pro
         workerVersion = await untilServing(claim, manifest, deps, serving);
       },
     };
-    const report = reporter(claim, "deploying", registry);
+    const report = (line: string) => {
+      told = tell(claim, "deploying", line, registry);
+    };
     signal.throwIfAborted();
     const deployed = await platform.deploy(request, report, signal);
     return {
@@ -132,6 +137,8 @@ async function deploy(claim: Claim, deps: AttemptDeps, signal: AbortSignal): Pro
     };
   } finally {
     await upload.remove();
+    // Lines wait for each other: the settlement must not overtake the last, which would then be nobody's.
+    await told;
   }
 }
 
@@ -142,22 +149,18 @@ async function stage(
   deps: AttemptDeps,
   signal: AbortSignal,
 ): Promise<ScratchDirectory> {
+  const { registry, staging, stage: make = stageUpload } = deps;
   const { code } = manifest.options;
   if (code !== undefined) {
     await record(claim, deps, "staging", `attempt ${claim.attempt}: fetching and checking its code ${code}`);
   }
-  return await stageUpload(
-    claim.manifest_path,
-    manifest,
-    deps.staging,
-    reporter(claim, "staging", deps.registry),
-    signal,
-  );
+  const report = (line: string) => void tell(claim, "staging", line, registry);
+  return await make(claim.manifest_path, manifest, staging, report, signal);
 }
 
-/** Lines for people: that one gets lost is no reason to end the deployment. */
-function reporter(claim: Claim, step: string, registry: Registry): (line: string) => void {
-  return (line) => void registry.report(claim, step, line).catch(() => {});
+/** A line for people: that it gets lost is no reason to end the deployment. */
+async function tell(claim: Claim, step: string, line: string, registry: Registry): Promise<void> {
+  await registry.report(claim, step, line).catch(() => {});
 }
 
 /** @throws {PlatformError} unavailable */
@@ -189,13 +192,17 @@ async function untilServing(
   );
 }
 
-/** Writes down how far the attempt has come. A database that cannot be reached is not the deployment's fault. */
+/**
+ * Writes down how far the attempt has come, and is on the disk of the database when this resolves: the claim with it, which a
+ * crash of the database may have lost until then. To be awaited before anything that changes the platform.
+ *
+ * @throws {PlatformError} when the lease is lost, or the database cannot be reached, which is not the deployment's fault
+ */
 async function record(claim: Claim, { registry }: AttemptDeps, step: string, line: string): Promise<void> {
-  try {
-    await registry.report(claim, step, line);
-  } catch (error) {
+  const isHeld = await registry.report(claim, step, line).catch((error: unknown) => {
     throw databaseError(error);
-  }
+  });
+  if (!isHeld) throw leaseLost();
 }
 
 function databaseError(error: unknown): PlatformError {
@@ -215,7 +222,11 @@ async function remember(claim: Claim, ids: PlatformIds, { registry }: AttemptDep
   const isHeld = await registry.remember(claim, ids).catch((error: unknown) => {
     throw databaseError(error);
   });
-  if (!isHeld) throw new PlatformError("transient", "lease_lost", "Another deployer has this deployment by now");
+  if (!isHeld) throw leaseLost();
+}
+
+function leaseLost(): PlatformError {
+  return new PlatformError("transient", "lease_lost", "Another deployer has this deployment by now");
 }
 
 /** Undefined: the lease is lost, so whoever has it now settles. */

@@ -1,6 +1,7 @@
 import { hostname } from "node:os";
 import { resolve } from "node:path";
 import { z } from "zod";
+import { ACTIVITY_SETTINGS, activityNetworks, activitySecret, yesOrNo } from "../host/activity-settings.ts";
 import { formatProblems, type Problem, problemsOf } from "../supabase/functions/_shared/problems.ts";
 import { StartError } from "./start-error.ts";
 
@@ -77,6 +78,11 @@ const environmentSchema = z.object({
   /** How often Temporal is asked which workers live. */
   OSP_HEALTH_SECONDS: seconds(0.1).default(60),
   OSP_SHUTDOWN_SECONDS: seconds(0).default(20),
+  /** How workers call the endpoints of activities: handed to them as they are. */
+  OSP_ACTIVITY_SECRET: activitySecret.optional(),
+  OSP_ACTIVITY_SECRET_PREVIOUS: activitySecret.optional(),
+  OSP_ACTIVITY_NETWORKS: activityNetworks.optional(),
+  OSP_ACTIVITY_PLAIN_HTTP: yesOrNo.default("false"),
   /** The native Railway CLI; unset: `railway` on PATH. */
   RAILWAY_CLI_PATH: z.string().optional(),
   RAILWAY_API_TOKEN: z.string().trim().regex(/^\S+$/, "must be one word: a line break or a blank got into it")
@@ -84,7 +90,7 @@ const environmentSchema = z.object({
   OSP_RAILWAY_PROJECT: z.uuid("must be the id of the project, as in its URL").optional(),
   OSP_RAILWAY_ENVIRONMENT: z.uuid("must be the id of the environment, as in its URL").optional(),
   OSP_RAILWAY_VARIABLES: variablesSchema.optional(),
-  OSP_RAILWAY_ALLOW_ENVIRONMENTS: z.enum(["true", "false"], "must be true or false").default("false")
+  OSP_RAILWAY_ALLOW_ENVIRONMENTS: yesOrNo.default("false")
     .transform((value) => value === "true"),
   OSP_RAILWAY_REQUESTS_PER_HOUR: z.coerce.number().int().min(10).default(1000),
   OSP_RAILWAY_REQUESTS_PER_SECOND: z.coerce.number("must be a number").min(0.1).default(10),
@@ -144,6 +150,8 @@ export type DeployerConfig = z.infer<typeof environmentSchema> & {
   owner: string;
   /** Temporal's own variables, handed to workers as they are. */
   temporal: Record<string, string>;
+  /** What else workers are given as it is: how they call the endpoints of activities. */
+  activities: Record<string, string>;
   /** Undefined on other platforms. */
   railway: RailwayConfig | undefined;
 };
@@ -156,13 +164,17 @@ export type DeployerConfig = z.infer<typeof environmentSchema> & {
 export function parseConfig(environment: NodeJS.ProcessEnv): DeployerConfig {
   const environmentGiven = given(environment);
   const settings = parse(environmentSchema, environment);
-  const temporal = Object.entries(environmentGiven).flatMap(([name, value]) =>
-    name.startsWith("TEMPORAL_") && value !== undefined ? [[name, value] as const] : []
-  );
+  const variablesOf = (isMeant: (name: string) => boolean) =>
+    Object.fromEntries(
+      Object.entries(environmentGiven).flatMap(([name, value]) =>
+        isMeant(name) && value !== undefined ? [[name, value] as const] : []
+      ),
+    );
   return {
     ...settings,
     owner: `${hostname()}:${process.pid}`,
-    temporal: Object.fromEntries(temporal),
+    temporal: variablesOf((name) => name.startsWith("TEMPORAL_")),
+    activities: variablesOf((name) => ACTIVITY_SETTINGS.includes(name)),
     railway: settings.OSP_PLATFORM === "railway" ? deployingRailwayOf(settings, environmentGiven) : undefined,
   };
 }

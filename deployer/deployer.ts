@@ -27,6 +27,10 @@ export interface DeployerDeps extends Omit<AttemptDeps, "idle"> {
   settings: DeployerSettings;
 }
 
+/** What ends within so little time is claimed for in one statement, where there is more work than hands. */
+const GATHER_MS = 20;
+/** Sooner it might be a moment before. */
+const EXPIRY_SLACK_MS = 10;
 /** A second's share: whoever takes over what is lost may begin at once. */
 const LOSS_TICK_MS = 100;
 
@@ -65,8 +69,20 @@ async function claimAndDeploy(hands: Hands, deps: DeployerDeps, signal: AbortSig
     // Lost while the claim was asked for, perhaps by a pause of this process.
     if (supervision?.isHeld() === false) hands.abortAll("supervision_lost");
     // A full hand of claims: there may be more at once.
-    if (claims.length < free || free === 0) await wake.wait(settings.pollSeconds * 1000, signal);
+    if (claims.length < free) await wake.wait(await untilNextLook(deps), signal);
+    else if (free === 0) {
+      await wake.wait(settings.pollSeconds * 1000, signal);
+      await pause(GATHER_MS, undefined, { signal }).catch(() => {});
+    }
   }
+}
+
+/** Milliseconds: the poll interval, less where a lease runs out before. Nobody notifies of that: its holder is dead. */
+async function untilNextLook({ registry, settings }: DeployerDeps): Promise<number> {
+  const pollMs = settings.pollSeconds * 1000;
+  // What has run out already, and was not claimed, waits for something else.
+  const expiryMs = await registry.nextExpiryMs().catch(() => undefined) ?? 0;
+  return expiryMs > 0 ? Math.min(pollMs, expiryMs + EXPIRY_SLACK_MS) : pollMs;
 }
 
 async function renewLeases(

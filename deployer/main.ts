@@ -1,5 +1,4 @@
 import { setTimeout as pause } from "node:timers/promises";
-import pg from "pg";
 import { type Logger, pino } from "pino";
 import { formatError } from "../supabase/functions/_shared/problems.ts";
 import { cacheDirectory } from "../host/cache-directory.ts";
@@ -8,6 +7,7 @@ import { createCodeSource } from "./code/create-code-source.ts";
 import { type DeployerConfig, parseConfig, parseStoppingConfig } from "./config.ts";
 import { runDeployer } from "./deployer.ts";
 import { createDoorbell } from "./doorbell.ts";
+import { openPool } from "./open-pool.ts";
 import { createPlatform } from "./platforms/create-platform.ts";
 import { stopAllWorkers } from "./platforms/local/stop-all.ts";
 import { workersDirectory } from "./platforms/local/worker-record.ts";
@@ -34,15 +34,7 @@ async function main(arguments_: string[]): Promise<number> {
   }
   const config = parseConfig(process.env);
   const log = pino({ base: { deployer: config.owner }, timestamp: pino.stdTimeFunctions.isoTime });
-  const pool = new pg.Pool({
-    connectionString: config.DATABASE_URL,
-    max: 5,
-    connectionTimeoutMillis: 5000,
-    // A connection that died unnoticed, or a locked row, must not outlast the lease.
-    query_timeout: config.OSP_LEASE_SECONDS * 1000,
-    maxLifetimeSeconds: 3600,
-  });
-  pool.on("error", () => {}); // an idle connection was cut; the next query tells what follows from it
+  const pool = openPool(config.DATABASE_URL, config.OSP_LEASE_SECONDS);
   const registry = createRegistry(pool, {
     owner: config.owner,
     platform: config.OSP_PLATFORM,

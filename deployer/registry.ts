@@ -1,10 +1,9 @@
-import type { Pool } from "pg";
 import { z } from "zod";
 import { type Claim, readClaims, SUSPECT_FROM, type UnreadableClaim } from "./claim.ts";
 import type { Settlement } from "./outcome.ts";
-import { within } from "./connection.ts";
-import { COUNTED, settle } from "./settle.ts";
-import { storable } from "../supabase/functions/_shared/problems.ts";
+import { createReports } from "./report.ts";
+import { COUNTED, createSettlements, type Settle } from "./settle.ts";
+import { createStatements, type Queryable } from "./statements.ts";
 
 const renewalSchema = z.object({ lease_token: z.string(), is_superseded: z.boolean() });
 export type Renewal = z.infer<typeof renewalSchema>;
@@ -16,10 +15,12 @@ export interface Registry {
    * at most one, and none unless `takesSuspect`: it must not take others along again.
    */
   claim(limit: number, takesSuspect?: boolean): Promise<Claim[]>;
+  /** Milliseconds until the next lease runs out, of whichever deployer; not above 0 where one has. Undefined: there is none. */
+  nextExpiryMs(): Promise<number | undefined>;
   /** Prolongs leases; a token that is not in the answer has been lost. */
   renew(tokens: string[]): Promise<Renewal[]>;
-  /** Records how far an attempt has come. */
-  report(claim: Claim, step: string, line: string): Promise<void>;
+  /** Records how far an attempt has come. False: the lease was lost, nothing is written. */
+  report(claim: Claim, step: string, line: string): Promise<boolean>;
   /** Persists ids of the platform; what is left out stays. False: the lease was lost; then nothing may be changed any more. */
   remember(claim: Claim, ids: { serviceId?: string | undefined; deploymentId?: string | undefined }): Promise<boolean>;
   /** Whether it is still to come about: it waits or somebody deploys it, and no newer revision replaces it. */
@@ -49,49 +50,57 @@ export interface RegistrySettings {
 /** An unreadable stop is put off, not failed: what was deleted must not go on running. */
 const UNREADABLE_DELAY_SECONDS = 60;
 
-export function createRegistry(pool: Pool, settings: RegistrySettings): Registry {
+/** It compares every service: some seconds for a hundred thousand. What it has found is written, waited for or not. */
+const RECONCILE_TIMEOUT_MS = 30_000;
+
+export function createRegistry(pool: Queryable, settings: RegistrySettings): Registry {
   const { owner, platform, leaseSeconds, renewTimeoutMs } = settings;
+  const run = createStatements(pool);
+  const report = createReports(run);
+  const settle = createSettlements(run, () => pool.ending === true);
   return {
     async claim(limit, takesSuspect = true) {
-      const { rows } = await pool.query(CLAIM, [owner, limit, leaseSeconds, platform, takesSuspect]);
+      const { rows } = await run(CLAIM, [owner, limit, leaseSeconds, platform, takesSuspect]);
       const { claims, unreadable } = readClaims(rows);
-      await Promise.all(unreadable.map((claim) => giveUp(claim, pool, settings)));
+      await Promise.all(unreadable.map((claim) => giveUp(claim, settle, settings)));
       return claims;
+    },
+    async nextExpiryMs() {
+      const { rows } = await run(NEXT_EXPIRY, []);
+      return z.tuple([z.object({ ms: z.number().nullable() })]).parse(rows)[0].ms ?? undefined;
     },
     async renew(tokens) {
       if (tokens.length === 0) return [];
-      const { rows } = await pool.query(within(renewTimeoutMs, RENEW, [tokens, leaseSeconds]));
+      const { rows } = await run(RENEW, [tokens, leaseSeconds], renewTimeoutMs);
       return z.array(renewalSchema).parse(rows);
     },
-    async report(claim, step, line) {
-      await pool.query(REPORT, [claim.id, claim.lease_token, claim.attempt_id, step, storable(line)]);
-    },
+    report: (claim, step, line) => report({ claim, step, line }),
     async remember(claim, { serviceId, deploymentId }) {
       const askedAt = performance.now();
-      const { rowCount } = await pool.query(REMEMBER, [claim.id, claim.lease_token, serviceId, deploymentId]);
+      const { rowCount } = await run(REMEMBER, [claim.id, claim.lease_token, serviceId, deploymentId]);
       // An answer that a paused process reads after its lease tells of the past.
       return rowCount === 1 && performance.now() - askedAt < leaseSeconds * 1000;
     },
-    isOpen: async (claim) => (await pool.query(IS_OPEN, [claim.id])).rowCount === 1,
-    settle: (claim, settlement) => settle(claim, settlement, pool, leaseSeconds),
+    isOpen: async (claim) => (await run(IS_OPEN, [claim.id])).rowCount === 1,
+    settle: (claim, settlement) => settle(claim, settlement, leaseSeconds),
     async countWaitingIntents(olderThanSeconds) {
-      return count(await pool.query(`select osp_metadata.count_waiting_intents($1) as count`, [olderThanSeconds]));
+      return count(await run(`select osp_metadata.count_waiting_intents($1) as count`, [olderThanSeconds]));
     },
     async reconcile() {
-      return count(await pool.query(`select osp_metadata.reconcile() as count`));
+      return count(await run(`select osp_metadata.reconcile() as count`, [], RECONCILE_TIMEOUT_MS));
     },
     async prune() {
-      return count(await pool.query(`select osp_metadata.prune() + osp_metadata.count_unused_code() as count`));
+      return count(await run(`select osp_metadata.prune() + osp_metadata.count_unused_code() as count`, []));
     },
     async platformInstance() {
-      const { rows } = await pool.query(`select instance from osp_metadata.platforms where name = $1`, [platform]);
+      const { rows } = await run(`select instance from osp_metadata.platforms where name = $1`, [platform]);
       return z.tuple([z.object({ instance: z.string() })]).parse(rows)[0].instance;
     },
   };
 }
 
 /** Ends a claim that cannot be read: it would be held until its lease ends, and be claimed again for ever. */
-async function giveUp(claim: UnreadableClaim, pool: Pool, { onUnreadable }: RegistrySettings): Promise<void> {
+async function giveUp(claim: UnreadableClaim, settle: Settle, { onUnreadable }: RegistrySettings): Promise<void> {
   const { service_schema, problem } = claim;
   const message = `The deployer cannot read this deployment: ${problem}. Make a new one: ` +
     `select osp.redeploy('${service_schema}')`;
@@ -100,7 +109,7 @@ async function giveUp(claim: UnreadableClaim, pool: Pool, { onUnreadable }: Regi
     ? { outcome: "deferred", failure, delaySeconds: UNREADABLE_DELAY_SECONDS }
     : { outcome: "failed", failure };
   try {
-    await settle(claim, settlement, pool, 0);
+    await settle(claim, settlement, 0);
     onUnreadable?.(claim, settlement.outcome);
   } catch {
     // The database is away: the lease runs out, and whoever claims it then comes here again.
@@ -120,9 +129,15 @@ const LEFT_BY = `(
 /** Of the requests that a platform allows in an hour, those that may be used before nothing new is begun. */
 const SHARE_TO_BEGIN = 0.8;
 
+/** Whether so much of the requests of the platform p are used. Said of p alone: asked once, not of each row that waits. */
+const usedUp = (share: string) =>
+  `(p.window_started_at > clock_timestamp() - interval '1 hour' and p.window_requests >= p.window_quota * ${share})`;
+
 /**
  * $1 owner, $2 limit, $3 lease in seconds, $4 platform, $5 whether a suspect may be taken. Rows whose lease ran out are
- * claimable like those that wait.
+ * claimable like those that wait. `deployment_status || ''` names the index worker_registry_claimable_idx, which nothing else is
+ * planned on. Rows are looked up by `any (array(…))`: the planner takes that for a few, and so by index, however many rows it
+ * believes to be waiting.
  */
 const CLAIM = `
 with suspect as (
@@ -135,37 +150,42 @@ with suspect as (
   select r.id, r.created_at
   from osp_metadata.worker_registry as r
   where
-    (
-      (
-        r.deployment_status = 'pending'
-        and (r.next_attempt_at is null or r.next_attempt_at <= clock_timestamp())
-        and not exists (
-          select from osp_metadata.worker_registry as o
-          where o.service_schema = r.service_schema and o.deployment_status = 'deploying'
+    r.deployment_status || '' in ('pending', 'deploying')
+    -- One condition to the planner, which takes it for true of every second row: believing that hardly any satisfies so many,
+    -- it would read and sort all that wait instead of the oldest.
+    and case when
+      -- Not waited for on the disk: an attempt's first report is, which comes before anything that changes the platform.
+      (select set_config('synchronous_commit', 'off', true)) is not null
+      and (
+        (
+          r.deployment_status || '' = 'pending'
+          and (r.next_attempt_at is null or r.next_attempt_at <= clock_timestamp())
+          -- Looked up for each row: "not exists" would have all that is being deployed read, and all that was lately.
+          and not coalesce((
+            select true from osp_metadata.worker_registry as o
+            where o.service_schema = r.service_schema and o.deployment_status = 'deploying'
+          ), false)
         )
-      )
-      or (
-        r.deployment_status = 'deploying' and r.lease_expires_at <= clock_timestamp()
-        and (
-          not exists (select from suspect as s where s.id = r.id)
-          or ($5 and r.id = (select s.id from suspect as s limit 1))
-        )
-      )
-    )
-    and not exists (
-      select from osp_metadata.platforms as p
-      where p.name = $4 and (
-        p.paused_at is not null
-        or p.throttled_until > clock_timestamp()
-        -- The last of the hour's requests are for what is under way, and for stops.
         or (
-          p.window_started_at > clock_timestamp() - interval '1 hour'
-          and p.window_requests >= p.window_quota * case when r.manifest is null then 1.0 else ${SHARE_TO_BEGIN} end
+          r.deployment_status || '' = 'deploying' and r.lease_expires_at <= clock_timestamp()
+          and (
+            not exists (select from suspect as s where s.id = r.id)
+            or ($5 and r.id = (select s.id from suspect as s limit 1))
+          )
         )
       )
-    )
+      and not exists (
+        select from osp_metadata.platforms as p
+        where p.name = $4 and (p.paused_at is not null or p.throttled_until > clock_timestamp() or ${usedUp("1.0")})
+      )
+      -- The last of the hour's requests are for what is under way, and for stops.
+      and (
+        r.manifest is null
+        or not exists (select from osp_metadata.platforms as p where p.name = $4 and ${usedUp(`${SHARE_TO_BEGIN}`)})
+      )
+    then true end
   order by r.created_at, r.id
-  limit $2  -- a number that the planner knows
+  limit (select $2::integer)  -- a number that the planner knew would have it plan each claim anew
   for update skip locked
 ), candidates as (
   -- In one statement with the claim: the slots stay ours until it is committed.
@@ -173,9 +193,15 @@ with suspect as (
 ), abandoned as (
   update osp_metadata.deployment_attempts as a
   set ended_at = clock_timestamp(), outcome = 'abandoned', error_message = 'Deployer ' || a.deployer || ' went away'
-  from candidates as c
-  where a.deployment_id = c.id and a.ended_at is null
-  returning a.deployment_id, a.deployer
+  where a.id = any (array(
+    select open.id
+    from candidates as c
+    cross join lateral (
+      select o.id from osp_metadata.deployment_attempts as o
+      where o.deployment_id = c.id and o.ended_at is null
+      offset 0  -- row by row, by index: a join would be planned as a reading of all attempts
+    ) as open
+  ))
 ), claimed as (
   update osp_metadata.worker_registry as r
   set
@@ -186,60 +212,84 @@ with suspect as (
     lease_token = gen_random_uuid(),
     lease_expires_at = clock_timestamp() + make_interval(secs => $3),
     platform = $4,
-    logs = osp_metadata.append_log(r.logs, coalesce(
-      (select 'claimed by ' || $1 || ': deployer ' || a.deployer || ' went away' from abandoned as a where a.deployment_id = r.id limit 1),
-      'claimed by ' || $1
-    ))
-  from candidates as c
-  where r.id = c.id
-  returning r.*
+    logs = osp_metadata.append_log(r.logs, 'claimed by ' || $1 || case
+      when r.deployment_status = 'deploying' then ': deployer ' || r.lease_owner || ' went away' else ''
+    end)
+  where r.id = any (array(select c.id from candidates as c))
+  returning
+    r.id, r.service_schema, r.revision, r.source, r.manifest, r.manifest_sha256, r.manifest_path, r.lease_token,
+    r.platform_service_id, r.platform_deployment_id, r.stop_requested_at, r.created_at
+), tried as (
+  select c.id, t.*
+  from claimed as c
+  cross join lateral (
+    select
+      count(*) filter (where a.outcome in ${COUNTED}) as counted,
+      count(*) filter (where a.outcome = 'abandoned' or a.outcome is null) as abandoned,  -- or so now, by this very statement
+      count(*) filter (where a.outcome = 'deferred' and a.others_since = 0) as deferrals,
+      array_agg(a.rejected_deployment_id) filter (where a.rejected_deployment_id is not null) as rejected_deployment_ids
+    from (
+      select
+        o.outcome, o.rejected_deployment_id, count(*) filter (where o.outcome <> 'deferred') over (order by o.id desc) as others_since
+      from osp_metadata.deployment_attempts as o
+      where o.deployment_id = c.id
+    ) as a
+  ) as t
 ), begun as (
   insert into osp_metadata.deployment_attempts (deployment_id, service_schema, revision, attempt, deployer)
-  select c.id, c.service_schema, c.revision, 1 + (
-    select count(*) from osp_metadata.deployment_attempts as a where a.deployment_id = c.id and a.outcome in ${COUNTED}
-  ), $1
+  select c.id, c.service_schema, c.revision, 1 + t.counted, $1
   from claimed as c
+  inner join tried as t on t.id = c.id
   returning id, deployment_id, attempt
 )
 select
   c.id, c.service_schema, c.revision, c.source, c.manifest::text as manifest, c.manifest_sha256, c.manifest_path, c.lease_token,
   coalesce(c.platform_service_id, (
-    select o.platform_service_id from osp_metadata.worker_registry as o
-    where o.service_schema = c.service_schema and o.platform = $4 and o.platform_service_id is not null and o.revision < c.revision
+    -- Of the last hundred revisions: one that is edited all day leaves thousands that nobody has deployed.
+    select o.platform_service_id
+    from (
+      select n.revision, n.platform, n.platform_service_id from osp_metadata.worker_registry as n
+      where n.service_schema = c.service_schema and n.revision < c.revision
+      order by n.revision desc
+      limit 100
+    ) as o
+    where o.platform = $4 and o.platform_service_id is not null
     order by o.revision desc
     limit 1
-  )) as known_service_id,
+  ), served.platform_service_id) as known_service_id,
   c.platform_deployment_id as known_deployment_id,
-  array(
-    select a.rejected_deployment_id from osp_metadata.deployment_attempts as a
-    where a.deployment_id = c.id and a.rejected_deployment_id is not null
-  ) as rejected_deployment_ids,
-  exists (
-    select from osp_metadata.worker_registry as o
-    where o.service_schema = c.service_schema and o.platform = $4 and o.deployed_at is not null
-  ) as has_served,
+  coalesce(t.rejected_deployment_ids, '{}') as rejected_deployment_ids,
+  served.id is not null as has_served,
   c.manifest is not null and c.stop_requested_at is not null as is_superseded,
-  b.id::text as attempt_id, b.attempt,
-  (
-    select count(*)::integer from osp_metadata.deployment_attempts as a
-    where a.deployment_id = c.id and a.outcome = 'deferred' and a.id > coalesce((
-      select max(other.id) from osp_metadata.deployment_attempts as other
-      where other.deployment_id = c.id and other.outcome <> 'deferred'
-    ), 0)
-  ) as deferrals,
-  (
-    select count(*) from osp_metadata.deployment_attempts as a where a.deployment_id = c.id and a.outcome = 'abandoned'
-  )::integer + (select count(*) from abandoned as a where a.deployment_id = c.id)::integer as abandoned
+  b.id::text as attempt_id, b.attempt, t.deferrals::integer, t.abandoned::integer
 from claimed as c
 inner join begun as b on b.deployment_id = c.id
+inner join tried as t on t.id = c.id
+left join lateral (
+  -- By worker_registry_served_idx, which has this order: of one that is edited all day most revisions never served.
+  select o.id, o.platform_service_id from osp_metadata.worker_registry as o
+  where o.service_schema = c.service_schema and o.platform = $4 and o.deployed_at is not null
+  order by o.deployed_at desc
+  limit 1
+) as served on true
 order by c.created_at, c.id`;
+
+const NEXT_EXPIRY = `
+select (extract(epoch from min(r.lease_expires_at) - clock_timestamp()) * 1000)::double precision as ms
+from osp_metadata.worker_registry as r
+where r.deployment_status = 'deploying'`;
+
+/*
+ * The statements below find their row by its id or its token alone. Only rows that are being deployed have a token
+ * (worker_registry_lease_check); to say so as well would offer the planner indexes of all rows that are being deployed.
+ */
 
 /** $1 tokens, $2 lease in seconds. Locks in the order in which deployments are enqueued and superseded: no deadlock. */
 const RENEW = `
 with held as materialized (
   select r.id
   from osp_metadata.worker_registry as r
-  where r.lease_token = any ($1::uuid[]) and r.deployment_status = 'deploying'
+  where r.lease_token = any ($1::uuid[])
   order by r.service_schema, r.revision
   for update
 )
@@ -249,26 +299,13 @@ from held
 where r.id = held.id
 returning r.lease_token, r.manifest is not null and r.stop_requested_at is not null as is_superseded`;
 
-/** $1 row, $2 token, $3 attempt, $4 step, $5 line. */
-const REPORT = `
-with reported as (
-  update osp_metadata.worker_registry as r
-  set logs = osp_metadata.append_log(r.logs, $5)
-  where r.id = $1 and r.lease_token = $2
-  returning r.id
-)
-update osp_metadata.deployment_attempts as a
-set step = $4
-from reported
-where a.id = $3::bigint and a.deployment_id = reported.id and a.ended_at is null`;
-
 /** $1 row, $2 token, $3 service, $4 deployment; null leaves what is there. */
 const REMEMBER = `
 update osp_metadata.worker_registry as r
 set
   platform_service_id = coalesce($3, r.platform_service_id),
   platform_deployment_id = coalesce($4, r.platform_deployment_id)
-where r.id = $1 and r.lease_token = $2 and r.deployment_status = 'deploying'`;
+where r.id = $1 and r.lease_token = $2`;
 
 /** $1 row. */
 const IS_OPEN = `

@@ -1,38 +1,58 @@
 import { setTimeout as pause } from "node:timers/promises";
-import type { Pool } from "pg";
-import type { Claim } from "./claim.ts";
+import { createBatcher } from "./batcher.ts";
 import type { Settlement } from "./outcome.ts";
-import { settlementJson } from "./settlement.ts";
+import { type ClaimKeys, keysOf, unlocked, writesJson, writtenIds } from "./registry-writes.ts";
+import { settlementColumns } from "./settlement.ts";
+import type { RunStatement } from "./statements.ts";
 
 /** Attempts that use up one of the allowed. */
 export const COUNTED = `('deployed', 'stopped', 'superseded', 'retry', 'failed')`;
 
-type SettledClaim = Pick<Claim, "id" | "lease_token" | "attempt_id" | "attempt">;
-
-const SETTLE_AGAIN_MS = 200;
+type SettledClaim = ClaimKeys & {
+  /** Its number. */
+  attempt: number;
+};
 
 /**
  * Ends an attempt; false: the lease was lost, nothing is written. Tried again for so long, whatever may pass by itself.
  *
  * @throws the last error; then whoever claims the row next finds the attempt open
  */
-export async function settle(
-  claim: SettledClaim,
-  settlement: Settlement,
-  pool: Pool,
-  forSeconds: number,
-): Promise<boolean> {
-  const columns = settlementJson(claim.attempt, settlement);
-  const parameters = [claim.id, claim.lease_token, claim.attempt_id, columns];
-  const deadline = performance.now() + forSeconds * 1000;
-  for (;;) {
-    try {
-      return (await pool.query(SETTLE, parameters)).rowCount === 1;
-    } catch (error) {
-      if (!mayPass(error) || pool.ending || performance.now() >= deadline) throw error;
-      await pause(SETTLE_AGAIN_MS);
+export type Settle = (claim: SettledClaim, settlement: Settlement, forSeconds: number) => Promise<boolean>;
+
+const SETTLE_AGAIN_MS = 200;
+/** What is replaced is locked too, by whoever holds it: many that go together do not wait for that, each alone does. */
+const LOCK_TIMEOUT = { together: "500ms", alone: "0" };
+
+/** Ends attempts, those of one moment together. */
+export function createSettlements(run: RunStatement, isEnding: () => boolean): Settle {
+  const send = async (statement: string, lockTimeout: string, settlements: ClaimSettlement[]) =>
+    writtenIds(await run(statement, [writesJson(settlements.map(columnsOf)), lockTimeout]));
+  const settleOnce = createBatcher<ClaimSettlement, boolean>({
+    keyOf: ({ claim }) => claim.id,
+    sendTogether: (settlements) => send(SETTLE_UNLOCKED, LOCK_TIMEOUT.together, settlements),
+    sendAlone: async (settlement) => (await send(SETTLE, LOCK_TIMEOUT.alone, [settlement])).size === 1,
+  });
+  return async (claim, settlement, forSeconds) => {
+    const deadline = performance.now() + forSeconds * 1000;
+    for (;;) {
+      try {
+        return await settleOnce({ claim, settlement });
+      } catch (error) {
+        if (!mayPass(error) || isEnding() || performance.now() >= deadline) throw error;
+        await pause(SETTLE_AGAIN_MS);
+      }
     }
-  }
+  };
+}
+
+interface ClaimSettlement {
+  claim: SettledClaim;
+  settlement: Settlement;
+}
+
+function columnsOf({ claim, settlement }: ClaimSettlement) {
+  return { ...keysOf(claim), ...settlementColumns(claim.attempt, settlement) };
 }
 
 /**
@@ -46,15 +66,19 @@ function mayPass(error: unknown): boolean {
 
 const UNIQUE_VIOLATION = "23505";
 
-/** $1 row, $2 token, $3 attempt, $4 what is written. One statement: the row, its attempt and what it replaces end together. */
+/**
+ * $1 settlements, a JSON array, $2 how long a lock is waited for. One statement: a row, its attempt and what it replaces end
+ * together. Locks as RENEW does, and then what is replaced: that cannot be skipped.
+ */
 const SETTLE = `
 with s as (
-  select * from jsonb_to_record($4::jsonb) as s (
+  select * from jsonb_to_recordset($1::jsonb) as s (
+    id uuid, lease_token uuid, attempt_id bigint,
     outcome text, status text, delay_seconds double precision, error_class text, error_code text, error_message text,
     exit_code integer, log_tail text, worker_version text, platform_service_id text, platform_deployment_id text, line text,
     rejected_deployment_id text, has_replaced boolean
   )
-), target as (
+), target as materialized (
   select
     r.id,
     -- A newer revision waits: this one is not tried again.
@@ -65,9 +89,10 @@ with s as (
         where n.service_schema = r.service_schema and n.deployment_status = 'pending' and n.revision > r.revision
       )
     ) as is_replaced
-  from osp_metadata.worker_registry as r
-  cross join s
-  where r.id = $1 and r.lease_token = $2 and r.deployment_status = 'deploying'
+  from s
+  inner join osp_metadata.worker_registry as r on r.id = s.id and r.lease_token is not distinct from s.lease_token
+  where (select set_config('lock_timeout', $2, true)) is not null
+  order by r.service_schema, r.revision
   for update of r
 ), settled as (
   update osp_metadata.worker_registry as r
@@ -91,7 +116,8 @@ with s as (
     lease_token = null,
     lease_expires_at = null,
     logs = osp_metadata.append_log(r.logs, s.line)
-  from s, target
+  from s
+  inner join target on target.id = s.id
   where r.id = target.id
   returning r.id, r.service_schema, r.revision, r.deployment_status, r.manifest is null as wanted_stop
 ), attempt as (
@@ -100,15 +126,17 @@ with s as (
     ended_at = clock_timestamp(), outcome = s.outcome, error_class = s.error_class, error_code = s.error_code,
     error_message = s.error_message, exit_code = s.exit_code, log_tail = right(s.log_tail, 16384),
     rejected_deployment_id = s.rejected_deployment_id
-  from s, settled
-  where a.id = $3::bigint and a.deployment_id = settled.id and a.ended_at is null
+  from s
+  inner join settled on settled.id = s.id
+  where a.id = s.attempt_id and a.deployment_id = s.id and a.ended_at is null
 ), older as (
   update osp_metadata.worker_registry as r
   set
     deployment_status = 'stopped',
     stopped_at = clock_timestamp(),
     logs = osp_metadata.append_log(r.logs, case when settled.wanted_stop then 'stopped' else 'replaced' end || ' by revision ' || settled.revision)
-  from settled, s
+  from settled
+  inner join s on s.id = settled.id
   where
     r.service_schema = settled.service_schema and r.deployment_status = 'deployed' and r.revision < settled.revision
     -- Or the platform had ended it for the sake of one that then failed.
@@ -116,3 +144,4 @@ with s as (
 )
 -- Who waited for this service to be free may go on.
 select settled.id, pg_notify('worker_registry', '') from settled`;
+const SETTLE_UNLOCKED = unlocked(SETTLE);

@@ -1,16 +1,7 @@
-import { storable } from "../supabase/functions/_shared/problems.ts";
 import type { Settlement } from "./outcome.ts";
 
-/** What a settlement writes into the row and its attempt: the columns that the registry's statement reads, as JSON. */
-export function settlementJson(attempt: number, settlement: Settlement): string {
-  // Whatever an output or an error holds: a character that Postgres refuses would keep the attempt from ever ending.
-  return JSON.stringify(
-    settlementColumns(attempt, settlement),
-    (_, value: unknown) => typeof value === "string" ? storable(value) : value,
-  );
-}
-
-function settlementColumns(attempt: number, settlement: Settlement) {
+/** What a settlement writes into the row and its attempt: the columns that the registry's statement reads. */
+export function settlementColumns(attempt: number, settlement: Settlement) {
   const failure = "failure" in settlement ? settlement.failure : undefined;
   return {
     outcome: settlement.outcome,

@@ -14,13 +14,18 @@ export function createWake(): Wake {
   return {
     async wait(ms, signal) {
       if (!isDue && !signal.aborted) {
-        const over = new AbortController();
-        const woken = new Promise<void>((done) => resolve = done);
-        await Promise.race([
-          woken,
-          pause(ms, undefined, { signal: AbortSignal.any([signal, over.signal]) }).catch(() => {}),
-        ]);
-        over.abort();
+        await new Promise<void>((done) => {
+          // Bare timers: a claim waits for this, and a race of promises with signals of their own takes longer than a notification.
+          const over = () => {
+            clearTimeout(timer);
+            signal.removeEventListener("abort", over);
+            resolve = undefined;
+            done();
+          };
+          const timer = setTimeout(over, ms);
+          signal.addEventListener("abort", over, { once: true });
+          resolve = over;
+        });
       }
       isDue = false;
     },

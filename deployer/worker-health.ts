@@ -5,6 +5,7 @@ import type { Pool } from "pg";
 import { z } from "zod";
 import type { WorkerIdentity } from "../supabase/functions/_shared/worker-identity.ts";
 import { createComplaint } from "./complaint.ts";
+import { within } from "./connection.ts";
 
 export interface WorkerHealthDeps {
   pool: Pool;
@@ -17,6 +18,9 @@ export interface WorkerHealthDeps {
   pollersOf: (taskQueue: string) => Promise<WorkerIdentity[]>;
   log: Logger;
 }
+
+/** It holds no lease, and of a hundred thousand workers it takes its time. */
+const RECORD_TIMEOUT_MS = 60_000;
 
 const silentSchema = z.object({ service_schema: z.string(), revision: z.int(), seen_at: z.date() });
 type Silent = z.infer<typeof silentSchema>;
@@ -42,14 +46,14 @@ async function checkOnce(deps: WorkerHealthDeps, signal: AbortSignal): Promise<S
   const turn = await pool.query(`select osp_metadata.take_health_turn($1, $2) as is_ours`, [platform, everySeconds]);
   if (!z.tuple([z.object({ is_ours: z.boolean() })]).parse(turn.rows)[0].is_ours) return undefined;
   const living = await deps.listLivingWorkers(signal) ?? await findPollers(deps, signal);
-  const { rows } = await pool.query(`select * from osp_metadata.record_health($1, $2)`, [
-    platform,
-    JSON.stringify(living.map((worker) => ({
-      service_schema: worker.serviceSchema,
-      revision: worker.revision,
-      worker_version: worker.workerVersion,
-    }))),
-  ]);
+  const seen = JSON.stringify(living.map((worker) => ({
+    service_schema: worker.serviceSchema,
+    revision: worker.revision,
+    worker_version: worker.workerVersion,
+  })));
+  const { rows } = await pool.query(
+    within(RECORD_TIMEOUT_MS, `select * from osp_metadata.record_health($1, $2)`, [platform, seen]),
+  );
   return z.array(silentSchema).parse(rows);
 }
 
@@ -62,7 +66,9 @@ async function findPollers(
   { pool, platform, pollersOf }: WorkerHealthDeps,
   signal: AbortSignal,
 ): Promise<WorkerIdentity[]> {
-  const deployed = z.array(deployedSchema).parse((await pool.query(DEPLOYED, [platform])).rows);
+  const deployed = z.array(deployedSchema).parse(
+    (await pool.query(within(RECORD_TIMEOUT_MS, DEPLOYED, [platform]))).rows,
+  );
   const limit = pLimit(MOST_ASKED);
   const found = await limit.map(deployed, async ({ service_schema, revision, task_queues }) => {
     signal.throwIfAborted();

@@ -3,6 +3,7 @@ import { readFileSync } from "node:fs";
 import { setTimeout as pause } from "node:timers/promises";
 import { createErrorMemory } from "./api-errors.ts";
 import { refuseBody } from "./json-body.ts";
+import { mendPostgresDriver } from "./postgres-driver.ts";
 import type { Log } from "./program.ts";
 import { addErrorCode, listFolder } from "./storage-answers.ts";
 import { createFileStorage } from "./storage-files.ts";
@@ -32,6 +33,7 @@ export async function createApi(options: ApiOptions, log: Log): Promise<Api> {
   // It talks to the console: on stdout, and in lines that are not JSON.
   const say = (...said: unknown[]) => log.warn({ event: "lite.said" }, said.map(String).join(" "));
   Object.assign(console, { log: say, info: say, warn: say, error: say });
+  mendPostgresDriver();
   const { App } = await import("@supabase/lite");
   const { createPostgresConnection } = await import("@supabase/lite/postgres");
 

@@ -62,7 +62,7 @@ export function launchBesideSupabase(addresses: StackAddresses, building: Buildi
       if (cli !== undefined) addresses["TEMPORAL_CLI_PATH"] = cli;
       await launch(cli === undefined ? temporalBySdk(ports, state) : temporalProgram(cli, ports, state), building);
     }),
-    progress.step("Example of an activity endpoint", () => launch(activitiesProgram(ports), building)),
+    progress.step("Example of an activity endpoint", () => launch(activitiesProgram(ports, state), building)),
   ];
 }
 

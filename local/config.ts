@@ -1,6 +1,7 @@
 import { resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { z } from "zod";
+import { activityNetworks, yesOrNo } from "../host/activity-settings.ts";
 import { isEndpointTemplate } from "../supabase/functions/_shared/activity-endpoint.ts";
 import { formatProblems, problemsOf } from "../supabase/functions/_shared/problems.ts";
 
@@ -19,6 +20,12 @@ const environmentSchema = z.object({
   OSP_DEFAULT_ACTIVITY_ENDPOINT: z.string()
     .refine(isEndpointTemplate, "must be an http or https URL; {service_schema} and {activity} are filled in")
     .optional(),
+  /** Which endpoints the workers call besides public ones by https; see host/activity-settings.ts. */
+  OSP_ACTIVITY_NETWORKS: z.string().default("127.0.0.0/8,::1").refine(
+    (text) => activityNetworks.safeParse(text).success,
+    "must be networks such as 10.0.0.0/8 or fd12::/16, with commas between",
+  ),
+  OSP_ACTIVITY_PLAIN_HTTP: yesOrNo.default("false"),
   /** A Temporal CLI to use instead of looking for one. */
   TEMPORAL_CLI_PATH: z.string().optional(),
 });

@@ -17,12 +17,18 @@ export async function launchDeployer(addresses: StackAddresses, building: Buildi
   if (platform === "local") return await progress.step("Deployer", () => launchLocal(addresses, building));
   const settings = await progress.step("Railway (stand-in)", (note) => launchRailway(building, note));
   await progress.step("Deployer (platform railway)", () => {
-    return launch(deployerProgram(addresses, building.state, settings, "deployer.started"), building);
+    return launch(deployerProgram(addresses, building.config, building.state, settings, "deployer.started"), building);
   });
 }
 
 async function launchLocal(addresses: StackAddresses, building: Building): Promise<void> {
-  const program = deployerProgram(addresses, building.state, { OSP_PLATFORM: "local" }, "supervision.gained");
+  const program = deployerProgram(
+    addresses,
+    building.config,
+    building.state,
+    { OSP_PLATFORM: "local" },
+    "supervision.gained",
+  );
   // Workers outlive a deployer; they do not outlive the stack. Ended after the deployer, which would start them again.
   building.stops.push(() => stopWorkers(program, building));
   await launch(program, building);

@@ -73,8 +73,11 @@ export function functionsProgram(
   };
 }
 
-export function activitiesProgram(ports: Ports): StackProgram {
-  return nodeProgram("activities", "local/activity-server.ts", { OSP_ACTIVITY_PORT: String(ports.OSP_ACTIVITY_PORT) });
+export function activitiesProgram(ports: Ports, { keys }: StackState): StackProgram {
+  return nodeProgram("activities", "local/activity-server.ts", {
+    OSP_ACTIVITY_PORT: String(ports.OSP_ACTIVITY_PORT),
+    OSP_ACTIVITY_SECRET: keys.OSP_ACTIVITY_SECRET,
+  });
 }
 
 export function doorbellProgram(addresses: StackAddresses): StackProgram {
@@ -107,6 +110,7 @@ export function temporalBySdk(ports: Ports, state: StackState): StackProgram {
 /** @param settings of its platform  @param startedBy event in its log after which it works */
 export function deployerProgram(
   addresses: StackAddresses,
+  config: StackConfig,
   state: StackState,
   settings: Record<string, string>,
   startedBy: string,
@@ -119,6 +123,9 @@ export function deployerProgram(
     SUPABASE_URL: addresses.API_URL,
     SUPABASE_SECRET_KEY: addresses.SECRET_KEY,
     TEMPORAL_ADDRESS: addresses.TEMPORAL_ADDRESS,
+    OSP_ACTIVITY_SECRET: state.keys.OSP_ACTIVITY_SECRET,
+    OSP_ACTIVITY_NETWORKS: config.OSP_ACTIVITY_NETWORKS,
+    OSP_ACTIVITY_PLAIN_HTTP: config.OSP_ACTIVITY_PLAIN_HTTP,
     // On one's own machine nobody wants to wait: an example's activity takes no longer.
     OSP_DRAIN_SECONDS: "5",
     OSP_RECONCILE_SECONDS: "10",

@@ -32,6 +32,7 @@ export interface StackKeys {
   SECRET_KEY: string;
   OSP_WEBHOOK_SECRET: string;
   DEPLOYER_PASSWORD: string;
+  OSP_ACTIVITY_SECRET: string;
 }
 
 /**
@@ -89,24 +90,19 @@ async function endLeftovers(directory: string, file: string): Promise<void> {
   if (postgres !== undefined && isRunning(postgres)) await stopServer(postgres);
 }
 
+/** Those of the first start; of a state directory from before there was one of them, with that one added. */
 function readKeys(directory: string): StackKeys {
   const file = join(directory, "keys.json");
-  const keys = z.object({
-    PUBLISHABLE_KEY: z.string(),
-    SECRET_KEY: z.string(),
-    OSP_WEBHOOK_SECRET: z.string(),
-    DEPLOYER_PASSWORD: z.string(),
-  });
-  if (existsSync(file)) return keys.parse(JSON.parse(readFileSync(file, "utf8")));
   const random = () => randomBytes(24).toString("base64url");
-  const made: StackKeys = {
-    PUBLISHABLE_KEY: `sb_publishable_${random()}`,
-    SECRET_KEY: `sb_secret_${random()}`,
-    OSP_WEBHOOK_SECRET: random(),
-    DEPLOYER_PASSWORD: random(),
-  };
-  writeWhole(file, JSON.stringify(made));
-  return made;
+  const keys = z.object({
+    PUBLISHABLE_KEY: z.string().default(() => `sb_publishable_${random()}`),
+    SECRET_KEY: z.string().default(() => `sb_secret_${random()}`),
+    OSP_WEBHOOK_SECRET: z.string().default(random),
+    DEPLOYER_PASSWORD: z.string().default(random),
+    OSP_ACTIVITY_SECRET: z.string().default(random),
+  }).parse(existsSync(file) ? JSON.parse(readFileSync(file, "utf8")) : {});
+  writeWhole(file, JSON.stringify(keys));
+  return keys;
 }
 
 /** Where the stack's Postgres keeps its cluster. */

@@ -50,7 +50,8 @@ export async function startStack(
     const ports = await choosePorts(config, hosts.ports, readPorts(state.directory));
     writePorts(state.directory, ports);
     const addresses = await hosts.bringUp({ config, state, ports, platform, progress, environment, stops });
-    writeStackEnv(state.directory, { ...addresses, OSP_WEBHOOK_SECRET: state.keys.OSP_WEBHOOK_SECRET });
+    const { OSP_WEBHOOK_SECRET, OSP_ACTIVITY_SECRET } = state.keys;
+    writeStackEnv(state.directory, { ...addresses, OSP_WEBHOOK_SECRET, OSP_ACTIVITY_SECRET });
     return { addresses, stop };
   } catch (error) {
     await stop();

@@ -1,7 +1,9 @@
 import { z } from "zod";
+import { activityNetworks, activitySecret, yesOrNo } from "../host/activity-settings.ts";
 import { cacheDirectory } from "../host/cache-directory.ts";
 import { memoryLimitMb } from "./capacity.ts";
 import { EXIT_CODES, WorkerExitError } from "./exit.ts";
+import type { AddressSettings } from "./service/address-policy.ts";
 import { type TemporalTarget, temporalTarget } from "./temporal-target.ts";
 
 const environmentSchema = z.object({
@@ -10,6 +12,10 @@ const environmentSchema = z.object({
   OSP_DRAIN_SECONDS: z.coerce.number().int().min(0).max(86_400).default(30),
   OSP_CONNECT_DEADLINE_SECONDS: z.coerce.number().int().min(0).max(86_400).default(180),
   OSP_MEMORY_MB: z.coerce.number().int().min(128).max(1_048_576).optional(),
+  OSP_ACTIVITY_SECRET: activitySecret.optional(),
+  OSP_ACTIVITY_SECRET_PREVIOUS: activitySecret.optional(),
+  OSP_ACTIVITY_NETWORKS: activityNetworks.optional(),
+  OSP_ACTIVITY_PLAIN_HTTP: yesOrNo.default("false"),
 });
 
 /** All that a worker is told from outside. */
@@ -24,6 +30,13 @@ export interface WorkerConfig {
   memoryMb: number;
   cacheDirectory: string;
   temporal: TemporalTarget;
+  endpoints: EndpointSettings;
+}
+
+/** How the endpoints of activities are called. */
+export interface EndpointSettings extends AddressSettings {
+  /** Each signs every call. */
+  secrets: string[];
 }
 
 /** @throws {WorkerExitError} naming every variable to correct, not only the first */
@@ -38,7 +51,8 @@ export function parseConfig(environment: NodeJS.ProcessEnv): WorkerConfig {
     ...temporal.problems,
   ];
   if (!parsed.success || temporal.target === undefined) throw new WorkerExitError(EXIT_CODES.unusable, problems);
-  const { MANIFEST_PATH, PORT, OSP_DRAIN_SECONDS, OSP_CONNECT_DEADLINE_SECONDS, OSP_MEMORY_MB } = parsed.data;
+  const { MANIFEST_PATH, PORT, OSP_DRAIN_SECONDS, OSP_CONNECT_DEADLINE_SECONDS, OSP_MEMORY_MB, ...activities } =
+    parsed.data;
   return {
     manifestPath: MANIFEST_PATH,
     port: PORT,
@@ -47,5 +61,12 @@ export function parseConfig(environment: NodeJS.ProcessEnv): WorkerConfig {
     memoryMb: memoryLimitMb(OSP_MEMORY_MB),
     cacheDirectory: cacheDirectory(environment),
     temporal: temporal.target,
+    endpoints: {
+      secrets: [activities.OSP_ACTIVITY_SECRET, activities.OSP_ACTIVITY_SECRET_PREVIOUS].flatMap((secret) =>
+        secret ?? []
+      ),
+      networks: activities.OSP_ACTIVITY_NETWORKS ?? [],
+      allowsPlainHttp: activities.OSP_ACTIVITY_PLAIN_HTTP === "true",
+    },
   };
 }

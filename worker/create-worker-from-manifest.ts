@@ -31,15 +31,25 @@ export const FORCE_AFTER_DRAIN_SECONDS = 5;
 export async function createWorkersFromManifest(settings: WorkerSettings): Promise<QueueWorker[]> {
   const { manifest, queues } = settings;
   const shared = { ...sharedOptions(settings), ...await labels(manifest) };
-  return await Promise.all(queues.map(async ({ taskQueue, bundlePath, activities }) => ({
+  return await Promise.all(queues.map(async ({ taskQueue, bundlePath, activities, isPosted }) => ({
     taskQueue,
     pollsActivities: Object.keys(activities).length > 0,
-    worker: await Worker.create({ ...shared, taskQueue, workflowBundle: { codePath: bundlePath }, activities }),
+    worker: await Worker.create({
+      ...shared,
+      taskQueue,
+      workflowBundle: { codePath: bundlePath },
+      activities,
+      // The SDK would hold heartbeats back for 80 % of their timeout: at the smallest trouble the next one is too late.
+      ...(isPosted ? { maxHeartbeatThrottleInterval: HEARTBEAT_MS } : {}),
+    }),
   })));
 }
 
+/** Two of these fit into the timeout after which the worker of a posted activity counts as lost (service/activities.ts). */
+const HEARTBEAT_MS = 4_000;
+
 /** Few pollers while idle, more under load. */
-function sharedOptions({ connection, namespace, drainSeconds, capacity }: WorkerSettings) {
+function sharedOptions({ connection, namespace, drainSeconds, capacity, manifest: { options } }: WorkerSettings) {
   const pollers = { type: "autoscaling", minimum: 1, initial: 2, maximum: 10 } as const;
   return {
     connection,
@@ -48,11 +58,25 @@ function sharedOptions({ connection, namespace, drainSeconds, capacity }: Worker
     shutdownForceTime: (drainSeconds + FORCE_AFTER_DRAIN_SECONDS) * 1000,
     maxCachedWorkflows: capacity.cachedWorkflows,
     maxConcurrentWorkflowTaskExecutions: capacity.workflowTasks,
-    maxConcurrentActivityTaskExecutions: capacity.activities,
+    maxConcurrentActivityTaskExecutions: options.max_concurrent_activities ?? capacity.activities,
     maxConcurrentLocalActivityExecutions: capacity.activities,
     workflowTaskPollerBehavior: pollers,
     activityTaskPollerBehavior: pollers,
+    ...limitRates(options),
   } satisfies Partial<WorkerOptions>;
+}
+
+function limitRates(
+  { max_activities_per_second: ofWorker, max_task_queue_activities_per_second: ofQueue }: Manifest["options"],
+): Partial<WorkerOptions> {
+  return {
+    ...(ofWorker === undefined ? {} : {
+      maxActivitiesPerSecond: ofWorker,
+      // What comes along with a workflow task and not by a poll would not be counted (measured on 1.24.0).
+      maxEagerActivityReservationsPerWorkflowTask: 0,
+    }),
+    ...(ofQueue === undefined ? {} : { maxTaskQueueActivitiesPerSecond: ofQueue }),
+  };
 }
 
 /** Who polls, for people and for the deployer's readiness check. One identity per process: heartbeats carry only the first. */

@@ -51,15 +51,24 @@ async function run({ environment, codeRoot, args }: Launch, ending: Ending): Pro
     node: process.version,
   });
 
+  const { endpointProblems } = await import("./service/check-endpoints.ts");
+  // Only where it runs: an image is built where neither its settings nor its network are. Names are looked up meanwhile.
+  const refusals = isCheck ? Promise.resolve([]) : endpointProblems(manifest, config.endpoints);
   const { loadService } = await import("./load-service.ts");
-  const queues = await loadService({ manifest, codeRoot, cacheDirectory: config.cacheDirectory, log, isCheck });
-  if (isCheck) {
-    const bundles = Object.fromEntries(queues.map(({ taskQueue, bundlePath }) => [taskQueue, bundlePath]));
-    log.info({ event: "worker.checked", bundles });
-    return;
-  }
+  const { createCaller } = await import("./service/caller.ts");
+  const caller = createCaller(config.endpoints);
+  const queues = await loadService({ manifest, codeRoot, cacheDirectory: config.cacheDirectory, log, isCheck, caller });
+  if (isCheck) return tellOfChecked(queues, log);
+  const problems = queues.some(({ isPosted }) => isPosted) ? await refusals : [];
+  if (problems.length > 0) throw new WorkerExitError(EXIT_CODES.unusable, problems);
   const health = config.port === undefined ? undefined : await startHealthServer(config.port);
   await serve({ config, manifest, queues, health, stop, ending });
+}
+
+/** Where the bundles lie: what comes after the check, such as a replay, need not make them again. */
+function tellOfChecked(queues: ServiceQueue[], log: Log): void {
+  const bundles = Object.fromEntries(queues.map(({ taskQueue, bundlePath }) => [taskQueue, bundlePath]));
+  log.info({ event: "worker.checked", bundles });
 }
 
 interface Serving {
@@ -88,7 +97,7 @@ async function serve({ config, manifest, queues, health, stop, ending }: Serving
     memory_mb: memoryMb,
     cached_workflows: capacity.cachedWorkflows,
     workflow_tasks: capacity.workflowTasks,
-    activities: capacity.activities,
+    activities: manifest.options.max_concurrent_activities ?? capacity.activities,
   });
   const workers = await createWorkersFromManifest({
     manifest,

@@ -1,8 +1,10 @@
 import type { Manifest } from "../supabase/functions/_shared/manifest.ts";
+import { optionsOfActivity } from "../supabase/functions/_shared/service-options.ts";
 import type { ModuleFile } from "./code-root.ts";
 import { importActivities } from "./import-activities.ts";
 import { inspectActivities } from "./inspect-code.ts";
 import { createHttpActivity } from "./service/activities.ts";
+import type { Caller } from "./service/post-activity.ts";
 
 /** Activities by name, as a Temporal Worker takes them. */
 export type Activities = Record<string, unknown>;
@@ -16,16 +18,13 @@ export interface LoadedActivities {
  * The built-in activities. `default` takes every other name: a workflow that began under an earlier revision may call
  * activities that this manifest no longer names.
  */
-export function createHttpActivities(manifest: Manifest, names: Iterable<string>): LoadedActivities {
-  const endpoint = manifest.options.activity_endpoint;
-  if (endpoint === undefined) {
-    return {
-      activities: {},
-      problems: [`options.activity_endpoint: missing; the activities of ${manifest.activities_path} are posted to it`],
-    };
-  }
-  const post = createHttpActivity(manifest, endpoint);
-  return { activities: Object.fromEntries([...names, "default"].map((name) => [name, post])), problems: [] };
+export function createHttpActivities(manifest: Manifest, names: Iterable<string>, caller: Caller): LoadedActivities {
+  const post = createHttpActivity(manifest, caller);
+  const unposted = [...names].filter((name) => optionsOfActivity(manifest.options, name).endpoint === undefined);
+  const problems = unposted.length === 0
+    ? []
+    : [`options.activity_endpoint: missing; ${manifest.activities_path} posts ${unposted.join(", ")} to it`];
+  return { activities: Object.fromEntries([...names, "default"].map((name) => [name, post])), problems };
 }
 
 /**

@@ -5,6 +5,7 @@ import { type Activities, checkOwnActivities, createHttpActivities, loadOwnActiv
 import type { Log } from "./log.ts";
 import { builtInInstead, findPushedCode, isPushedPath, type PushedCode } from "./pushed-code.ts";
 import { createPlanActivities } from "./service/activities.ts";
+import type { Caller } from "./service/post-activity.ts";
 import { bundleBuiltInWorkflows, bundleOwnWorkflows, bundlePushedWorkflows } from "./workflow-bundles.ts";
 
 /** All that polling one task queue takes; everything in it was found and checked. */
@@ -13,6 +14,8 @@ export interface ServiceQueue {
   /** File with the bundled workflows. */
   bundlePath: string;
   activities: Activities;
+  /** Its activities are posted to endpoints; else they are own code. */
+  isPosted: boolean;
 }
 
 export interface ServiceToLoad {
@@ -22,6 +25,8 @@ export interface ServiceToLoad {
   log: Log;
   /** Validate only: foreign code is not loaded into this process. */
   isCheck: boolean;
+  /** Posts activities to their endpoints. */
+  caller: Caller;
 }
 
 /** What the manifest names, as far as it was found. */
@@ -41,6 +46,7 @@ export async function loadService(service: ServiceToLoad): Promise<ServiceQueue[
   const problems: string[] = [];
   const found = await findModules(manifest, codeRoot, problems);
   const activities = await loadActivities(service, found, problems);
+  const isPosted = found.modules.get(manifest.activities_path)?.kind === "built-in";
   const queues: ServiceQueue[] = [];
   for (const [taskQueue, workflows] of workflowsByTaskQueue(manifest)) {
     const bundle = await bundleWorkflows({ ...found, workflows, codeRoot, cacheDirectory });
@@ -48,7 +54,7 @@ export async function loadService(service: ServiceToLoad): Promise<ServiceQueue[
     if (bundle.unverified !== undefined) {
       log.warn({ event: "worker.exports_unverified", task_queue: taskQueue, reason: bundle.unverified });
     }
-    queues.push({ taskQueue, bundlePath: bundle.path, activities: activitiesOf(workflows, activities) });
+    queues.push({ taskQueue, bundlePath: bundle.path, activities: activitiesOf(workflows, activities), isPosted });
   }
   if (problems.length > 0) throw new WorkerExitError(EXIT_CODES.unusable, problems);
   return queues;
@@ -92,7 +98,7 @@ async function findNamed(codeRoot: string, name: string, pushed: PushedCode | un
 }
 
 async function loadActivities(
-  { manifest, log, isCheck }: ServiceToLoad,
+  { manifest, log, isCheck, caller }: ServiceToLoad,
   { modules, pushed }: FoundModules,
   problems: string[],
 ): Promise<Activities> {
@@ -109,7 +115,7 @@ async function loadActivities(
     return {};
   }
   const loaded = module.kind === "built-in"
-    ? createHttpActivities(manifest, names)
+    ? createHttpActivities(manifest, names, caller)
     : await loadOwnActivities(module, names);
   problems.push(...loaded.problems);
   const runsPlans = manifest.workflows.some(({ workflows_path }) => modules.get(workflows_path)?.kind === "built-in");

@@ -40,7 +40,7 @@ export function createPlatform(
     directory: workersDirectory(config.OSP_STATE_DIR),
     instance,
     environment: { ...pick(environment, ["PATH", "HOME", "LANG", "TZ"]), OSP_CACHE_DIR: cacheDirectory(environment) },
-    decisiveEnvironment: { ...pick(environment, ["NODE_EXTRA_CA_CERTS"]), ...config.temporal },
+    decisiveEnvironment: { ...pick(environment, ["NODE_EXTRA_CA_CERTS"]), ...config.temporal, ...config.activities },
     deployTimeoutSeconds: config.OSP_DEPLOY_TIMEOUT_SECONDS,
     drainSeconds: config.OSP_DRAIN_SECONDS,
     log,
@@ -54,7 +54,7 @@ function createRailway(
   instance: string,
   { pool, environment, scratch, log }: Site,
 ): RailwayPlatform {
-  const variables = { ...config.temporal, ...railway.variables };
+  const variables = { ...config.temporal, ...config.activities, ...railway.variables };
   const timeoutSeconds = config.OSP_RAILWAY_CALL_TIMEOUT_SECONDS;
   const { RAILWAY_CLI_PATH: path, OSP_CONCURRENCY: concurrency } = config;
   const cli = cliSettings({ path, token: railway.token, timeoutSeconds, concurrency, scratch }, environment);

@@ -1,6 +1,6 @@
 import { setTimeout as pause } from "node:timers/promises";
 import { workflowsByTaskQueue } from "../../supabase/functions/_shared/manifest.ts";
-import { pollersOf, taskTypes } from "./pollers.ts";
+import { findPoller, taskTypes } from "./pollers.ts";
 import { createProbe } from "./probe.ts";
 import type { Deployment, Readiness } from "./readiness.ts";
 import type { TemporalService } from "./temporal-service.ts";
@@ -63,8 +63,11 @@ async function askQueue(
   const missing: string[] = [];
   let version: string | undefined;
   for (const type of taskTypes) {
-    const poller = (await pollersOf(temporal, queue, type)).find((identity) =>
-      identity.serviceSchema === serviceSchema && identity.revision === revision
+    const poller = await findPoller(
+      temporal,
+      queue,
+      type,
+      (worker) => worker.serviceSchema === serviceSchema && worker.revision === revision,
     );
     if (poller === undefined) missing.push(`nobody of revision ${revision} polls ${queue} for ${type} tasks`);
     else version = poller.workerVersion;

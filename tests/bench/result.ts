@@ -3,9 +3,11 @@ export interface BenchResult {
   name: string;
   value: number;
   /** `ratio`: against the peer or the floor of the same run that `raw` shows. */
-  unit: "ms" | "ratio";
-  /** The most that `value` may be; null: for information. */
+  unit: "ms" | "s" | "MiB" | "ratio";
+  /** What `value` is to come to; null: for information. */
   goal: number | null;
+  /** Whether `value` may be at most the goal, or must be at least. */
+  bound: "at most" | "at least";
   /** Null without a goal. */
   met: boolean | null;
   /** What `value` was made of. Milliseconds where the name ends so. */
@@ -13,15 +15,17 @@ export interface BenchResult {
 }
 
 /** Judged before it is rounded: 2.2004 misses a goal of 2.2, however it is printed. */
-export function createResult(figure: Omit<BenchResult, "met">): BenchResult {
-  const { value, goal, raw, ...named } = figure;
+export function createResult(figure: Omit<BenchResult, "met" | "bound"> & Partial<BenchResult>): BenchResult {
+  const { name, value, unit, goal, bound = "at most", raw } = figure;
   return {
-    ...named,
+    name,
     value: rounded(value),
+    unit,
     goal,
-    met: goal === null ? null : value <= goal,
+    bound,
+    met: goal === null ? null : bound === "at most" ? value <= goal : value >= goal,
     raw: Object.fromEntries(
-      Object.entries(raw).map(([name, part]) => [name, Array.isArray(part) ? part.map(rounded) : rounded(part)]),
+      Object.entries(raw).map(([key, part]) => [key, Array.isArray(part) ? part.map(rounded) : rounded(part)]),
     ),
   };
 }

@@ -7,11 +7,13 @@ import type { Progress } from "../../local/building.ts";
 import { ANY_PORTS, parseConfig } from "../../local/config.ts";
 import { configureDatabase, migrate, prepareDatabase } from "../../local/database.ts";
 import { startPostgres } from "../../local/postgres.ts";
+import type { StackAddresses } from "../../local/stack-programs.ts";
 import { startStack } from "../../local/stack.ts";
 import { clusterDirectory, removeState } from "../../local/stack-state.ts";
 
 export interface StackToMeasure {
   client: pg.Client;
+  addresses: StackAddresses;
   /** Where the stack keeps its logs and workers. */
   directory: string;
 }
@@ -26,9 +28,31 @@ export async function withStack<Result>(
     const config = parseConfig({ ...environment, OSP_STATE_DIR: directory, ...ANY_PORTS });
     const stack = await startStack(config, environment, progress);
     try {
-      return await withClient(stack.addresses.DB_URL, (client) => work({ client, directory }));
+      return await withClient(
+        stack.addresses.DB_URL,
+        (client) => work({ client, addresses: stack.addresses, directory }),
+      );
     } finally {
       await stack.stop();
+    }
+  });
+}
+
+/** A Postgres by itself, with nothing in it. @param settings of the server besides ours */
+export async function withServer<Result>(
+  progress: Progress,
+  settings: Record<string, string>,
+  work: (url: string) => Promise<Result>,
+): Promise<Result> {
+  return await withScratch(async (directory) => {
+    const postgres = await progress.step(
+      "Postgres 17, alone",
+      async () => await startPostgres({ directory: clusterDirectory(directory), port: await freePort(), settings }),
+    );
+    try {
+      return await work(postgres.url);
+    } finally {
+      await postgres.stop();
     }
   });
 }
@@ -41,30 +65,22 @@ export async function withDatabase<Result>(
   progress: Progress,
   work: (client: pg.Client) => Promise<Result>,
 ): Promise<Result> {
-  return await withScratch(async (directory) => {
-    // An autovacuum that begins in the middle of a run would be counted against it.
-    const settings = { autovacuum: "off" };
-    const postgres = await progress.step(
-      "Postgres 17, alone",
-      async () => await startPostgres({ directory: clusterDirectory(directory), port: await freePort(), settings }),
-    );
-    try {
-      await prepareDatabase(postgres.url);
-      await progress.step("Migrations", () => migrate(postgres.url));
-      await configureDatabase(postgres.url, "http://127.0.0.1:9/functions/v1", {
-        PUBLISHABLE_KEY: "",
-        SECRET_KEY: "",
-        OSP_WEBHOOK_SECRET: "of-a-benchmark",
-        DEPLOYER_PASSWORD: "of-a-benchmark",
-      });
-      return await withClient(postgres.url, work);
-    } finally {
-      await postgres.stop();
-    }
+  // An autovacuum that begins in the middle of a run would be counted against it.
+  return await withServer(progress, { autovacuum: "off" }, async (url) => {
+    await prepareDatabase(url);
+    await progress.step("Migrations", () => migrate(url));
+    await configureDatabase(url, "http://127.0.0.1:9/functions/v1", {
+      PUBLISHABLE_KEY: "",
+      SECRET_KEY: "",
+      OSP_WEBHOOK_SECRET: "of-a-benchmark",
+      DEPLOYER_PASSWORD: "of-a-benchmark",
+      OSP_ACTIVITY_SECRET: "of-a-benchmark",
+    });
+    return await withClient(url, work);
   });
 }
 
-async function withClient<Result>(url: string, work: (client: pg.Client) => Promise<Result>): Promise<Result> {
+export async function withClient<Result>(url: string, work: (client: pg.Client) => Promise<Result>): Promise<Result> {
   const client = new pg.Client({ connectionString: url, connectionTimeoutMillis: 10_000 });
   client.on("error", () => {}); // cut while at work: the query under way tells it
   await client.connect();
@@ -75,7 +91,7 @@ async function withClient<Result>(url: string, work: (client: pg.Client) => Prom
   }
 }
 
-async function withScratch<Result>(work: (directory: string) => Promise<Result>): Promise<Result> {
+export async function withScratch<Result>(work: (directory: string) => Promise<Result>): Promise<Result> {
   const directory = mkdtempSync(join(tmpdir(), "osp-bench-"));
   try {
     return await work(directory);

@@ -244,6 +244,17 @@ test("bad input lists every problem in the caller's words, and nothing is writte
   expect(await servicesWritten()).toEqual([]);
 });
 
+test("options for an activity that no workflow has are bad input", async () => {
+  const failure = await failureOf(
+    api.client.deployWorkerForService({ ...service, options: { activities: { frist: { timeout_seconds: 5 } } } }),
+  );
+  expect(failure).toBeInstanceOf(InvalidServiceError);
+  expect(failure).toMatchObject({
+    problems: [{ path: "options.activities", message: `"frist" is no activity of this service's workflows` }],
+  });
+  expect(await servicesWritten()).toEqual([]);
+});
+
 test.each([undefined, null, 7, {}])("no service at all is bad input: %s", async (input) => {
   // Callers in JavaScript have no compiler that stops them.
   const call: unknown = Reflect.apply(api.client.deployWorkerForService, undefined, [input]);

@@ -199,6 +199,36 @@ test("what was stopped or deleted by a recorded wish and is there all the same i
   expect(await compare([listed("disabled", { isRunning: false }), listed("enabled_again")])).toEqual([]);
 });
 
+test("a delete or disable whose row is lost before it was carried out is requested again, once", async () => {
+  await deployed("deleted", "disabled", "wanted");
+  await database.rows(`delete from osp.services where service_schema = 'deleted'`);
+  await database.rows(`update osp.services set enabled = false where service_schema = 'disabled'`);
+  await ringBell();
+  await database.rows(`delete from osp_metadata.worker_registry`);
+  const services = [listed("deleted"), listed("disabled"), listed("wanted")];
+  expect(await compare(services)).toEqual([["left", "deleted"], ["left", "disabled"]]);
+  expect(await compare(services)).toEqual([]); // its stop waits
+  expect(await waiting()).toEqual([
+    { service_schema: "deleted", wanted: "stop", source: "delete" },
+    { service_schema: "disabled", wanted: "stop", source: "disable" },
+  ]);
+  await settleAll();
+  expect(await compare([listed("disabled", { isRunning: false }), listed("wanted")])).toEqual([]);
+  expect((await registryOf(database, "deleted")).at(-1)).toMatchObject({ revision: 3, deployment_status: "stopped" });
+});
+
+test("a disabled service whose row is lost after it was carried out is shown as stopped", async () => {
+  await deployed("disabled");
+  await database.rows(`update osp.services set enabled = false`);
+  await settleAll();
+  await database.rows(`delete from osp_metadata.worker_registry`);
+  expect(await compare([listed("disabled", { isRunning: false })])).toEqual([]);
+  expect(await waiting()).toEqual([]);
+  expect(await database.rows(`select service_schema, state from osp_metadata.worker_status`)).toEqual([
+    { service_schema: "disabled", state: "stopped" },
+  ]);
+});
+
 test("an emptied database deletes nothing: what nobody wants is reported, once, and goes with it", async () => {
   await deployed("wanted", "unknown");
   await database.rows(
@@ -218,6 +248,29 @@ test("an emptied database deletes nothing: what nobody wants is reported, once, 
     }]);
   expect(await waiting()).toEqual([]);
   expect(await compare([listed("wanted")])).toEqual([]);
+  expect(await database.rows(`select from osp_metadata.orphans`)).toEqual([]);
+});
+
+test("a worker whose deployment is lost, and whose successor failed, is reported and goes on", async () => {
+  const broken = { colour: "red" };
+  await deployed("known", "lost");
+  await database.rows(`delete from osp_metadata.worker_registry where service_schema = 'lost'`);
+  await database.rows(`update osp.services set options = $1`, [JSON.stringify(broken)]);
+  await settleAll();
+  expect((await registryOf(database, "lost")).map((row) => row.deployment_status)).toEqual(["failed"]);
+  const [known] = await registryOf(database, "known");
+  const services = [
+    listed("known", known === undefined ? {} : { deploymentId: known.id }),
+    listed("lost", { deploymentId: "0b6c1c52-0000-4000-8000-000000000000" }),
+  ];
+  expect(await compare(services)).toEqual([["orphan", "lost"]]);
+  expect(await database.rows(`select service_schema, reason from osp_metadata.orphans`)).toEqual([{
+    service_schema: "lost",
+    reason: expect.stringMatching(/revision 2, which should take its place, failed: .*osp\.redeploy\('lost'\)/),
+  }]);
+  expect(await waiting()).toEqual([]);
+  await database.rows(`update osp.services set options = '{}'`);
+  expect(await compare(services)).toEqual([]);
   expect(await database.rows(`select from osp_metadata.orphans`)).toEqual([]);
 });
 

@@ -49,11 +49,11 @@ describe("zod refuses the same rows at the same path by the same rule", () => {
 
 test("1 MB of jsonb is refused with its size", async () => {
   const error = await refusal(
-    insertService(database, "huge", { options: { activity_endpoint: "x".repeat(1_000_000) } }),
+    insertService(database, "huge", { options: { activities: { first: { endpoint: "x".repeat(1_048_576) } } } }),
   );
   expect(error).toMatchObject({
     code: "23514",
-    message: expect.stringMatching(/10000\d\d bytes.*at most 262144 bytes/),
+    message: expect.stringMatching(/^options: 10486\d\d bytes, must have at most 262144 bytes/),
   });
 });
 

@@ -67,6 +67,23 @@ test("a database that does not answer in the middle of an attempt defers it", as
   }]);
 });
 
+test("a claim that is lost by the time it is to be worked on changes nothing on the platform", async () => {
+  await insertService(database, "s");
+  await handler(ring());
+  const claim = await claimOf("s");
+  // As after a crash of the database that came before the claim was on its disk.
+  await database.rows(`delete from osp_metadata.deployment_attempts`);
+  await database.rows(
+    `update osp_metadata.worker_registry set deployment_status = 'pending', lease_owner = null, lease_token = null, lease_expires_at = null`,
+  );
+  let calls = 0;
+  const deploy = () => Promise.reject(new Error(`called ${++calls} times`));
+  await attempt(claim, depsOf(platformThat({ deploy })), never);
+  await attempt({ ...claim, manifest: null }, depsOf(platformThat({ stop: deploy, remove: deploy })), never);
+  expect(calls).toBe(0);
+  expect(await registryOf(database, "s")).toMatchObject([{ deployment_status: "pending", error_code: null }]);
+});
+
 test("a stop that fails is tried again for as long as it takes, also when its deployers went away", async () => {
   await insertService(database, "s", { enabled: false });
   await handler(ring());
@@ -140,4 +157,40 @@ test("losing the supervision hands back what is in hand", async () => {
   expect(cause).toBe("supervision_lost");
   const [row] = await eventually(() => registryOf(database, "s"), ([found]) => found?.deployment_status === "pending");
   expect(row?.logs).toContain("handed back: another deployer supervises the workers");
+});
+
+test("what a dead deployer had in hand is claimed when its lease runs out, not at the next poll after that", async () => {
+  await insertService(database, "s");
+  await handler(ring());
+  await createRegistry(pool, { ...settings, owner: "dead", leaseSeconds: 1 }).claim(1);
+  const stop = new AbortController();
+  const wake = createWake();
+  const { promise: claimed, resolve: tell } = Promise.withResolvers<string>();
+  const ended = runDeployer({
+    ...depsOf(platformThat({
+      deploy(request) {
+        tell(request.serviceSchema);
+        return Promise.resolve({ serviceId: "s", deploymentId: "d" });
+      },
+    })),
+    wake,
+    doorbell: undefined,
+    supervision: undefined,
+    isPlatformOpen: () => true,
+    settings: {
+      concurrency: 1,
+      pollSeconds: 600, // longer than the test may take
+      leaseSeconds: settings.leaseSeconds,
+      renewSeconds: 0.2,
+      sweepSeconds: 60,
+      reconcileSeconds: 60,
+      shutdownSeconds: 1,
+    },
+    log,
+  }, stop.signal);
+  expect(await claimed).toBe("s");
+  stop.abort();
+  wake.wake();
+  await ended;
+  expect((await registryOf(database, "s"))[0]?.logs).toContain("claimed by a: deployer dead went away");
 });

@@ -28,6 +28,8 @@ import { eventually } from "../support/services.ts";
 import { startTemporalServer, type TemporalServer } from "../support/temporal-server.ts";
 
 const SERVICE = "a_service";
+/** That of the service is on this machine. */
+const ENDPOINTS = { OSP_ACTIVITY_NETWORKS: "127.0.0.1" };
 const never = new AbortController().signal;
 let temporal: TemporalServer;
 let directory: string;
@@ -48,7 +50,7 @@ function platformOf(settings: Partial<WorkerSettings> = {}): LocalPlatform {
       HOME: process.env["HOME"] ?? "",
       OSP_CACHE_DIR: cacheDirectory(process.env),
     },
-    decisiveEnvironment: { TEMPORAL_ADDRESS: temporal.address },
+    decisiveEnvironment: { TEMPORAL_ADDRESS: temporal.address, ...ENDPOINTS },
     deployTimeoutSeconds: 60,
     drainSeconds: 2,
     log: pino({ level: "silent" }),
@@ -56,13 +58,16 @@ function platformOf(settings: Partial<WorkerSettings> = {}): LocalPlatform {
   });
 }
 
-async function requestOf(revision: number, changes: Partial<DeployRequest> = {}): Promise<DeployRequest> {
+async function requestOf(
+  revision: number,
+  { options = {}, ...changes }: Partial<DeployRequest> & { options?: object } = {},
+): Promise<DeployRequest> {
   const spec = {
     id: "00000000-0000-4000-8000-000000000000",
     service_schema: SERVICE,
     service_name: "A Service",
     workflows: [{ name: "work", activities: ["first"] }],
-    options: {},
+    options,
     enabled: true,
   };
   const { manifest, json } = await buildManifest(spec, revision, { activityEndpoint: "http://127.0.0.1:9/{activity}" });
@@ -80,10 +85,10 @@ async function requestOf(revision: number, changes: Partial<DeployRequest> = {})
     ...changes,
   };
 }
-const deploy = async (platform: LocalPlatform, revision: number, changes: Partial<DeployRequest> = {}) =>
+const deploy = async (platform: LocalPlatform, revision: number, changes: Parameters<typeof requestOf>[1] = {}) =>
   await platform.deploy(await requestOf(revision, changes), () => {}, never);
 const pids = () => findWorkers(directory).map(({ pid }) => pid);
-const recordOf = (revision: number): WorkerRecord | undefined => {
+const recordOf = (revision: number | string): WorkerRecord | undefined => {
   const file = join(directory, SERVICE, `${revision}.json`);
   return existsSync(file) ? JSON.parse(readFileSync(file, "utf8")) : undefined;
 };
@@ -148,6 +153,43 @@ test("a stop whose lease is lost says so at once, and the workers of others are 
   expect(pids()).toEqual([]);
 });
 
+test("as many workers run as the manifest says, each kept running; the deployment is listed once", async () => {
+  const platform = platformOf();
+  const said: string[] = [];
+  const request = await requestOf(1, { options: { replicas: 3 } });
+  const { deploymentId } = await platform.deploy(request, (line) => said.push(line), never);
+  const processes = ["1", "1-2", "1-3"].map((name) => recordOf(name)?.process?.pid ?? -1);
+  await until(processes);
+  expect(deploymentId).toBe(processes.join(" "));
+  expect(said.join("\n")).toMatch(/1\.log\n.*1-2\.log\n.*1-3\.log$/);
+  expect(await platform.list(never)).toMatchObject([{ serviceSchema: SERVICE, isRunning: true }]);
+
+  const supervising = new AbortController();
+  const loop = platform.supervise({ isHeld: () => true, holdsLock: () => true }, supervising.signal);
+  process.kill(processes[1] ?? 0, "SIGKILL");
+  await eventually(() => Promise.resolve(recordOf("1-2")?.process?.pid), (pid) => pid !== processes[1]);
+  supervising.abort();
+  await loop;
+  await until([processes[0] ?? 0, recordOf("1-2")?.process?.pid ?? 0, processes[2] ?? 0]);
+
+  const successor = platformOf();
+  await successor.adopt();
+  expect(pids()).toHaveLength(3);
+  await deploy(successor, 2);
+  await until(only(2));
+  await successor.remove(stopRequest(SERVICE), never);
+  expect(pids()).toEqual([]);
+});
+
+test("a revision whose replicas cannot all be started leaves none, and the older one serves on", async () => {
+  const platform = platformOf();
+  await deploy(platform, 1, { options: { replicas: 2 } });
+  const before = pids();
+  mkdirSync(join(directory, SERVICE, "2-2.log")); // where its output would go
+  await expect(deploy(platform, 2, { options: { replicas: 2 } })).rejects.toThrow("EISDIR");
+  await until(before);
+});
+
 test("stops at the same time end a worker once, in order", async () => {
   const platform = platformOf();
   await deploy(platform, 1);
@@ -166,7 +208,7 @@ test("workers are started again under another Temporal, not under another PATH",
   expect(pids()).toEqual(before);
 
   const elsewhere = platformOf({
-    decisiveEnvironment: { TEMPORAL_ADDRESS: temporal.address, TEMPORAL_NAMESPACE: "b" },
+    decisiveEnvironment: { TEMPORAL_ADDRESS: temporal.address, TEMPORAL_NAMESPACE: "b", ...ENDPOINTS },
   });
   await elsewhere.adopt();
   await eventually(() => Promise.resolve(pids()), ([pid, ...more]) => more.length === 0 && pid !== before[0] && !!pid);

@@ -6,6 +6,7 @@ import {
   desiredSettings,
   desiredVariables,
   layoutOf,
+  replicasOf,
   settingsToSet,
 } from "../../deployer/platforms/railway/desired-service.ts";
 import { logText } from "../../deployer/platforms/railway/read-logs.ts";
@@ -150,6 +151,19 @@ describe("settings of a service", () => {
       ...desired,
       multiRegionConfig: { west: { numReplicas: 1 } },
     });
+  });
+
+  test.each<[string, number | undefined, number | undefined, string | null | undefined, number | undefined]>([
+    ["the row's", 3, 2, undefined, 3],
+    ["the operator's, where the row says nothing", undefined, 2, undefined, 2],
+    ["the operator's, where the row says nothing any more", undefined, 2, "3", 2],
+    ["one, where nobody says anything any more", undefined, undefined, "3", 1],
+    ["as somebody set them, where nobody ever said anything", undefined, undefined, "none", undefined],
+    ["as somebody set them, on a service of before", undefined, undefined, undefined, undefined],
+  ])("replicas are %s", (_, ofRow, ofOperator, before, expected) => {
+    const { options, ...rest } = manifest;
+    const request = { manifest: { ...rest, options: { ...options, replicas: ofRow } } };
+    expect(replicasOf(request, ofOperator, before === undefined ? undefined : { OSP_REPLICAS: before })).toBe(expected);
   });
 
   test("a deployment that tells no regions has none", () => {

@@ -51,6 +51,7 @@ test("the CLI gets an environment built from nothing, a HOME of its own per call
     RAILWAY_CLI_PATH: path,
     OSP_RAILWAY_VARIABLES: '{"API_PASSWORD":"variable-secret"}',
     TEMPORAL_API_KEY: "temporal-secret",
+    OSP_ACTIVITY_SECRET: "activities-secret",
     // What Railway gives a deployer that it runs, and what a CI runner exports.
     ...{ RAILWAY_PROJECT_ID: "theirs", RAILWAY_SERVICE_ID: "theirs", RAILWAY_ENVIRONMENT_ID: "theirs", CI: "true" },
     ...{ RAILWAY_TOKEN: "project-token", SOMETHING: "else" },
@@ -81,7 +82,7 @@ test("the CLI gets an environment built from nothing, a HOME of its own per call
   expect(homes.filter((home) => existsSync(home))).toEqual([]);
   expect(existsSync(join(seen, "stdin-was-open"))).toBe(false);
 
-  const secrets = [fake.tokens.workspace, "variable-secret", "temporal-secret"];
+  const secrets = [fake.tokens.workspace, "variable-secret", "temporal-secret", "activities-secret"];
   const places = { args: read("args.").join("\n"), log: deployer.output(), rows: await everythingWritten() };
   for (const [place, text] of Object.entries(places)) {
     for (const secret of secrets) expect(text.includes(secret), `${secret} in ${place}`).toBe(false);

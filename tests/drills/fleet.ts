@@ -60,6 +60,7 @@ export async function openFleet(
           HOME: environment["HOME"],
           OSP_CACHE_DIR: cacheDirectory(environment),
           TEMPORAL_ADDRESS: addresses["TEMPORAL_ADDRESS"],
+          OSP_ACTIVITY_NETWORKS: "127.0.0.1",
           MANIFEST_PATH: `manifests/${FOREIGN_SERVICE}.json`,
           OSP_INSTANCE: crypto.randomUUID(),
           OSP_DRAIN_SECONDS: "0",

@@ -19,12 +19,14 @@ const keys = {
   SECRET_KEY: `sb_secret_${random()}`,
   OSP_WEBHOOK_SECRET: random(),
   DEPLOYER_PASSWORD: random(),
+  OSP_ACTIVITY_SECRET: random(),
 };
 const DATABASE_PASSWORD = "postgres:postgres@"; // as a URL holds it: the word alone is everywhere
 const secrets = {
   "the secret key": keys.SECRET_KEY,
   "the doorbell's secret": keys.OSP_WEBHOOK_SECRET,
   "the deployer's password": keys.DEPLOYER_PASSWORD,
+  "the activities' secret": keys.OSP_ACTIVITY_SECRET,
   "the database's password": DATABASE_PASSWORD,
 };
 /** What the person's shell holds besides; nothing of it is for the stack. */
@@ -95,10 +97,14 @@ test("no command line held a secret, not for a moment", () => {
 describe("each process has the variables that it needs, and the secrets of its own", () => {
   const always = ["PATH", "HOME", "LANG"];
   const inherited = [...always, "TZ", "TMPDIR", "NODE_EXTRA_CA_CERTS", "OSP_CACHE_DIR"];
+  const activities = ["OSP_ACTIVITY_SECRET", "OSP_ACTIVITY_NETWORKS", "OSP_ACTIVITY_PLAIN_HTTP"];
   const cases = {
     postgres: { variables: always, holds: [] },
     temporal: { variables: inherited, holds: [] },
-    activities: { variables: [...inherited, "OSP_ACTIVITY_PORT"], holds: [] },
+    activities: {
+      variables: [...inherited, "OSP_ACTIVITY_PORT", "OSP_ACTIVITY_SECRET"],
+      holds: ["the activities' secret"],
+    },
     doorbell: { variables: [...inherited, "DB_URL"], holds: ["the database's password"] },
     api: {
       variables: [
@@ -117,16 +123,23 @@ describe("each process has the variables that it needs, and the secrets of its o
     deployer: {
       variables: [
         ...[...inherited, "DATABASE_URL", "OSP_PLATFORM", "OSP_STATE_DIR", "FUNCTIONS_URL", "OSP_WEBHOOK_SECRET"],
-        ...["TEMPORAL_ADDRESS", "OSP_DRAIN_SECONDS", "SUPABASE_URL", "SUPABASE_SECRET_KEY"],
+        ...[
+          "TEMPORAL_ADDRESS",
+          "OSP_DRAIN_SECONDS",
+          "SUPABASE_URL",
+          "SUPABASE_SECRET_KEY",
+          "OSP_RECONCILE_SECONDS",
+          ...activities,
+        ],
       ],
-      holds: ["the secret key", "the doorbell's secret", "the deployer's password"],
+      holds: ["the secret key", "the doorbell's secret", "the deployer's password", "the activities' secret"],
     },
     worker: {
       variables: [
         ...[...always, "TZ", "NODE_EXTRA_CA_CERTS", "OSP_CACHE_DIR", "TEMPORAL_ADDRESS", "OSP_DRAIN_SECONDS"],
-        ...["MANIFEST_PATH", "OSP_INSTANCE", "PORT"],
+        ...["MANIFEST_PATH", "OSP_INSTANCE", "PORT", ...activities],
       ],
-      holds: [],
+      holds: ["the activities' secret"],
     },
   };
   const pidsOf = (program: string) =>

@@ -122,7 +122,7 @@ test("every SQL block runs, by the rights of the role that it says", async () =>
   for (const { service_schema, service_name, workflows } of examples) {
     await insertService(database, service_schema, { name: service_name, workflows });
   }
-  await insertService(database, "refused_service", { options: { activity_timeout_seconds: 0 } });
+  await insertService(database, "refused_service", { options: { unknown_option: true } });
   const handler = createTestHandler(database);
   expect((await handler(ring())).status).toBe(200);
 

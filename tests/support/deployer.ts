@@ -39,6 +39,8 @@ export function createMachine(database: Pick<TestDatabase, "deployerUrl" | "rows
         OSP_PLATFORM: "local",
         OSP_STATE_DIR: stateDirectory,
         TEMPORAL_ADDRESS: temporalAddress(),
+        // Endpoints of tests are on this machine.
+        OSP_ACTIVITY_NETWORKS: "127.0.0.0/8",
         OSP_LEASE_SECONDS: "2",
         OSP_RENEW_SECONDS: "0.4",
         OSP_POLL_SECONDS: "0.2",

@@ -39,6 +39,7 @@ async function upload(service: string, directory: string): Promise<Deployment> {
     MANIFEST_PATH: "manifests/billing.json",
     PORT: "8080",
     TEMPORAL_ADDRESS: temporal.address,
+    OSP_ACTIVITY_NETWORKS: "127.0.0.1",
   });
   Object.assign(railway.fake.operator.instance(service).settings, {
     ...{ healthcheckPath: "/readyz", healthcheckTimeout: 60, drainingSeconds: 10, restartPolicyMaxRetries: 0 },

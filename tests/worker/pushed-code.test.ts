@@ -127,6 +127,8 @@ describe("a worker of pushed code", () => {
       MANIFEST_PATH: "manifest.json",
       TEMPORAL_ADDRESS: fixture.address,
       OSP_CACHE_DIR: cacheDirectory(process.env),
+      // The endpoint is on this machine.
+      OSP_ACTIVITY_NETWORKS: "127.0.0.0/8,::1",
       ...environment,
     });
     onTestFinished(() => worker.kill());

@@ -1,17 +1,25 @@
 import { ApplicationFailure } from "@temporalio/common";
-import { type HttpAnswer, postJson } from "./post-json.ts";
+import { type ActivityCall, MAX_RESULT_BYTES } from "../../supabase/functions/_shared/activity-call.ts";
+import { SIGNATURE_HEADER, type Signer } from "../../supabase/functions/_shared/activity-signature.ts";
+import { visible } from "../../supabase/functions/_shared/visible-text.ts";
+import { EndpointForbiddenError } from "./guarded-lookup.ts";
+import type { HttpAnswer, PostJson } from "./post-json.ts";
 
-export interface ActivityCall {
+/** How this worker calls endpoints. */
+export interface Caller {
+  postJson: PostJson;
+  /** Undefined: calls are not signed. */
+  sign: Signer | undefined;
+  userAgent: string;
+}
+
+export interface Post {
   url: string;
-  /** The same for all attempts of one activity. */
-  idempotencyKey: string;
-  body: Record<string, unknown>;
+  call: ActivityCall;
   timeoutMs: number;
   signal: AbortSignal;
 }
 
-/** Temporal refuses payloads above 2 MiB, so a larger answer could not be recorded. */
-const MAX_ANSWER_BYTES = 2 * 1024 * 1024;
 const MAX_RETRY_AFTER_SECONDS = 3600;
 const RETRYABLE_STATUS = new Set([408, 425, 429]);
 
@@ -19,13 +27,13 @@ const RETRYABLE_STATUS = new Set([408, 425, 429]);
  * One attempt: the endpoint's JSON, null for an empty body.
  *
  * @throws {ApplicationFailure} saying what was called, what came back and what to do; retryable where the next attempt
- * may succeed: no connection, no answer in time, 408, 425, 429, 5xx
+ * may succeed: no connection, no answer in time, 408, 425, 429, 5xx, and an address that a setting may yet allow
  */
-export async function postActivity(call: ActivityCall): Promise<unknown> {
-  const answer = await send(call);
-  const action = `POST ${withoutQuery(call.url)}`;
+export async function postActivity(post: Post, caller: Caller): Promise<unknown> {
+  const answer = await send(post, caller);
+  const action = `POST ${withoutQuery(post.url)}`;
   if (answer.status >= 200 && answer.status < 300) return readResult(action, answer);
-  const said = `${action} answered ${answer.status}${messageOf(answer.text)}`;
+  const said = `${action} answered ${answer.status}${messageOf(textOf(answer))}`;
   if (answer.status >= 500 || RETRYABLE_STATUS.has(answer.status)) {
     const seconds = retryAfterSeconds(answer.headers["retry-after"]);
     throw ApplicationFailure.create({
@@ -43,42 +51,74 @@ export async function postActivity(call: ActivityCall): Promise<unknown> {
   throw refused(`${said}. Correct the endpoint or options.activity_endpoint, then start the workflow again`);
 }
 
-async function send({ url, idempotencyKey, body, timeoutMs, signal }: ActivityCall): Promise<HttpAnswer> {
+async function send(
+  { url, call, timeoutMs, signal }: Post,
+  { postJson, sign, userAgent }: Caller,
+): Promise<HttpAnswer> {
   // A little before Temporal's own timeout, whose failure could not say what was waited for.
   const timeout = AbortSignal.timeout(timeoutMs - Math.min(1_000, timeoutMs / 10));
+  const body = JSON.stringify(call);
   try {
     return await postJson({
       url: new URL(url),
-      headers: { "idempotency-key": idempotencyKey },
-      body: JSON.stringify(body),
+      headers: {
+        "idempotency-key": call.idempotency_key,
+        "user-agent": userAgent,
+        ...(sign === undefined ? {} : { [SIGNATURE_HEADER]: await sign(body, Math.floor(Date.now() / 1000)) }),
+      },
+      body,
       signal: AbortSignal.any([signal, timeout]),
-      maxAnswerBytes: MAX_ANSWER_BYTES,
+      maxAnswerBytes: MAX_RESULT_BYTES,
     });
   } catch (error) {
+    if (error instanceof EndpointForbiddenError) {
+      // Tried again all the same: a workflow must not end because an operator has yet to set something.
+      const message = `POST ${withoutQuery(url)} was not made: ${error.message}`;
+      throw ApplicationFailure.create({ message, type: "ActivityEndpointForbidden" });
+    }
     const message = timeout.aborted
       ? `POST ${withoutQuery(url)} gave no answer within ${timeoutMs / 1000} s. Answer sooner, or raise ` +
-        `options.activity_timeout_seconds`
+        `its timeout in options`
       : `POST ${withoutQuery(url)} failed: ${reasonOf(error)}. Is the endpoint running and reachable from the worker?`;
     throw ApplicationFailure.create({ message, type: "ActivityEndpointUnreachable" });
   }
 }
 
-function readResult(action: string, { text, isTruncated, status }: HttpAnswer): unknown {
-  if (isTruncated) {
-    throw refused(`${action} answered more than 2 MiB. Store the result elsewhere and answer with a reference to it`);
-  }
+function readResult(action: string, answer: HttpAnswer): unknown {
+  if (answer.isTruncated) throw tooLarge(action);
+  const text = textOf(answer);
   if (text.trim() === "") return null;
+  const result = parse(action, text, answer);
+  // Written out again it may be longer than it came: 1e20 becomes 100000000000000000000.
+  if (text.length > MAX_RESULT_BYTES / 8 && Buffer.byteLength(JSON.stringify(result)) > MAX_RESULT_BYTES) {
+    throw tooLarge(action);
+  }
+  return result;
+}
+
+function parse(action: string, text: string, { status, headers }: HttpAnswer): unknown {
   try {
     return JSON.parse(text);
   } catch {
-    throw refused(
-      `${action} answered ${status} with a body that is not JSON: ${excerpt(text)}. Answer with JSON or nothing`,
-    );
+    const encoding = headers["content-encoding"];
+    const what = encoding === undefined || encoding === "identity"
+      ? `a body that is not JSON: ${excerpt(text)}`
+      : `a body in the encoding ${excerpt(encoding)}, which was not asked for`;
+    throw refused(`${action} answered ${status} with ${what}. Answer with JSON or nothing`);
   }
+}
+
+function tooLarge(action: string): ApplicationFailure {
+  return refused(`${action} answered more than 2 MiB. Store the result elsewhere and answer with a reference to it`);
 }
 
 function refused(message: string): ApplicationFailure {
   return ApplicationFailure.nonRetryable(message, "ActivityEndpointRefused");
+}
+
+/** JSON is UTF-8; a byte order mark, which some servers send, is no part of it. */
+function textOf({ body }: HttpAnswer): string {
+  return new TextDecoder().decode(body);
 }
 
 /** `: no such invoice`, from `message` or `error` of a JSON body, else its text; empty when the body says nothing. */
@@ -97,8 +137,7 @@ function saidInJson(text: string): string | undefined {
 }
 
 function excerpt(text: string): string {
-  // deno-lint-ignore no-control-regex -- control characters would break the line of a log
-  const line = text.slice(0, 600).replace(/[\s\u0000-\u001f\u007f]+/g, " ").trim();
+  const line = visible(text.slice(0, 600).replace(/\s+/g, " ").trim());
   return line.length <= 300 ? line : `${line.slice(0, 300)}…`;
 }
 

@@ -7,7 +7,9 @@ import {
   setHandler,
   workflowInfo,
 } from "@temporalio/workflow";
-import type { Plan, PlanActivities, WorkflowStatus } from "./plan.ts";
+import type { RetryPolicy } from "@temporalio/common";
+import type { Retry } from "../../supabase/functions/_shared/service-options.ts";
+import type { OwnOptions, Plan, PlanActivities, RecordedEndpoints, WorkflowStatus } from "./plan.ts";
 
 const { __osp_plan } = proxyLocalActivities<PlanActivities>({ startToCloseTimeout: "10s" });
 const status = defineQuery<WorkflowStatus>("status");
@@ -53,13 +55,40 @@ async function recordPlan(workflow: string): Promise<Plan> {
 
 async function callActivity(plan: Plan, activity: string, input: unknown): Promise<unknown> {
   const { activity_timeout_seconds, activity_max_attempts, heartbeat_timeout_seconds } = plan;
-  const activities = proxyActivities<Record<string, (input: unknown) => Promise<unknown>>>({
-    startToCloseTimeout: activity_timeout_seconds * 1000,
+  const own = plan.own_options?.[activity];
+  const maximumAttempts = own === undefined ? activity_max_attempts : own.max_attempts;
+  const activities = proxyActivities<Record<string, (...input: unknown[]) => Promise<unknown>>>({
+    startToCloseTimeout: (own?.timeout_seconds ?? activity_timeout_seconds) * 1000,
     ...(heartbeat_timeout_seconds === undefined ? {} : { heartbeatTimeout: heartbeat_timeout_seconds * 1000 }),
     retry: {
-      maximumInterval: "1 minute",
-      ...(activity_max_attempts === undefined ? {} : { maximumAttempts: activity_max_attempts }),
+      ...retryPolicy(own?.retry ?? plan.activity_retry),
+      ...(maximumAttempts === undefined ? {} : { maximumAttempts }),
     },
   });
-  return await activities[activity]?.(input);
+  return await activities[activity]?.(input, ...recordedEndpoints(plan, own, input));
+}
+
+function retryPolicy(retry: Retry | undefined): RetryPolicy {
+  if (retry === undefined) return { maximumInterval: "1 minute" };
+  return {
+    initialInterval: Math.round(retry.initial_interval_seconds * 1000),
+    backoffCoefficient: retry.backoff_coefficient,
+    maximumInterval: Math.round(retry.maximum_interval_seconds * 1000),
+  };
+}
+
+/** Temporal's limit of 2 MiB is one for all arguments: beside a large input there may be no room for another. */
+const LARGE_INPUT_CHARACTERS = 600_000;
+
+/** Nothing for own code, whose activities have one argument. */
+function recordedEndpoints(plan: Plan, own: OwnOptions | undefined, input: unknown): RecordedEndpoints[] {
+  const [{ activity_endpoint }, endpoint] = [plan, own?.endpoint];
+  if (activity_endpoint === undefined && endpoint === undefined) return [];
+  if ((JSON.stringify(input) ?? "").length > LARGE_INPUT_CHARACTERS) return [];
+  return [{
+    osp_recorded: {
+      ...(endpoint === undefined ? {} : { endpoint }),
+      ...(activity_endpoint === undefined ? {} : { activity_endpoint }),
+    },
+  }];
 }

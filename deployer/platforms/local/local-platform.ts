@@ -61,27 +61,44 @@ async function deploy(
   { workers, strays, restarts }: Local,
   signal: AbortSignal,
 ): Promise<DeployResult> {
-  const { serviceSchema, revision } = request;
-  const others = () => workers.ofService(serviceSchema).filter((record) => record.revision !== revision);
+  const { serviceSchema, revision, manifest: { options: { replicas = 1 } } } = request;
+  const isAsked = (record: WorkerRecord) => record.revision === revision && record.replica <= replicas;
+  const others = () => workers.ofService(serviceSchema).filter((record) => !isAsked(record));
   workers.drain(others().filter(({ state }) => state === "candidate")); // of a deployer that went away
-  const candidate = await unlessAborted(workers.prepare(request), signal);
-  report(`worker process ${candidate.process?.pid} runs; its output: ${workers.logFile(candidate)}`);
+  const candidates = await unlessAborted(prepareAll(request, replicas, workers, signal), signal);
+  for (const candidate of candidates) {
+    report(`worker process ${candidate.process?.pid} runs; its output: ${workers.logFile(candidate)}`);
+  }
   try {
-    await workers.untilReady(candidate, signal);
+    await Promise.all(candidates.map((candidate) => workers.untilReady(candidate, signal)));
     await request.untilServing(signal);
     await request.remember({}); // only whoever has the lease may end what served until here
     signal.throwIfAborted();
   } catch (error) {
     if (isLeftForSuccessor(error, signal)) throw error;
-    if (signal.aborted) workers.drain([candidate]); // whoever takes over does not wait for it
-    else await workers.end(candidate);
+    if (signal.aborted) workers.drain(candidates); // whoever takes over does not wait for them
+    else await Promise.all(candidates.map((candidate) => workers.end(candidate)));
     throw error;
   }
-  workers.promote(candidate);
-  restarts.forget(keyOf(candidate));
+  for (const candidate of candidates) {
+    workers.promote(candidate);
+    restarts.forget(keyOf(candidate));
+  }
   workers.drain(others()); // only now: the older revision has served until here
   strays.drain(strays.of(serviceSchema));
-  return { serviceId: serviceSchema, deploymentId: String(candidate.process?.pid) };
+  return { serviceId: serviceSchema, deploymentId: candidates.map(({ process }) => process?.pid).join(" ") };
+}
+
+/** All of them, or none. */
+async function prepareAll(request: DeployRequest, replicas: number, workers: Workers, signal: AbortSignal) {
+  const prepared = await Promise.allSettled(
+    Array.from({ length: replicas }, (_, index) => workers.prepare(request, index + 1)),
+  );
+  const candidates = prepared.flatMap((result) => result.status === "fulfilled" ? result.value : []);
+  const failed = prepared.find((result) => result.status === "rejected");
+  if (failed === undefined) return candidates;
+  if (!isLeftForSuccessor(failed.reason, signal)) await Promise.all(candidates.map((one) => workers.end(one)));
+  throw failed.reason;
 }
 
 async function endService({ serviceSchema, lease }: StopRequest, { workers, strays }: Local, signal: AbortSignal) {
@@ -97,16 +114,21 @@ async function endService({ serviceSchema, lease }: StopRequest, { workers, stra
 /** What runs in no record cannot be kept running: it counts for no deployment. */
 const UNRECORDED = "unrecorded";
 
-/** Each worker on its way or at work; ends, on the way, what is there twice. */
+/** Each deployment that has a worker on its way or at work; ends, on the way, what is there twice. */
 function list({ workers, strays, restarts }: Local): ListedService[] {
   workers.reread();
   strays.drain(strays.doubles());
-  const recorded = workers.all().filter(({ state }) => state !== "draining").map((record) => ({
-    serviceSchema: record.service_schema,
-    id: record.service_schema,
-    isRunning: runs(record) || mayRunAgain(record, workers, restarts),
-    deploymentId: record.deployment_id,
-  }));
+  const ours = workers.all().filter(({ state }) => state !== "draining");
+  const byDeployment = Map.groupBy(ours, (record) => `${record.service_schema}/${record.deployment_id}`);
+  const recorded = [...byDeployment.values()].flatMap(([first, ...more]) =>
+    first === undefined ? [] : {
+      serviceSchema: first.service_schema,
+      id: first.service_schema,
+      // While one of several is down the service is served, and the supervision goes on starting the other.
+      isRunning: [first, ...more].some((record) => runs(record) || mayRunAgain(record, workers, restarts)),
+      deploymentId: first.deployment_id,
+    }
+  );
   const unrecorded = strays.unknown().map(({ serviceSchema }) => ({
     serviceSchema,
     id: serviceSchema,

@@ -8,6 +8,8 @@ export const workerRecordSchema = z.object({
   instance: z.string(),
   service_schema: z.string(),
   revision: z.int(),
+  /** Which of the revision's workers, from 1. Records of when there was one lack it. */
+  replica: z.int().min(1).default(1),
   deployment_id: z.string(),
   /** `candidate`: on its way to serving. `current`: kept running. `draining`: told to end. */
   state: z.enum(["candidate", "current", "draining"]),
@@ -19,6 +21,8 @@ export const workerRecordSchema = z.object({
   port: z.int().nullable(),
 });
 export type WorkerRecord = z.infer<typeof workerRecordSchema>;
+/** Which worker a record is of. */
+export type WorkerName = Pick<WorkerRecord, "service_schema" | "revision" | "replica">;
 
 export function workersDirectory(stateDirectory: string): string {
   return join(stateDirectory, "workers");
@@ -27,9 +31,9 @@ export function workersDirectory(stateDirectory: string): string {
 /** The directory of this machine in which the workers of one database live. */
 export interface WorkerFiles {
   /** A worker's code root; holds its manifest. */
-  codeRoot(serviceSchema: string, revision: number): string;
+  codeRoot(worker: WorkerName): string;
   /** Where a worker's output is kept. */
-  logFile(serviceSchema: string, revision: number): string;
+  logFile(worker: WorkerName): string;
   save(record: WorkerRecord): void;
   /** The record as it is on disk by now; undefined when it is gone. */
   read(record: WorkerRecord): WorkerRecord | undefined;
@@ -38,14 +42,17 @@ export interface WorkerFiles {
   all(): WorkerRecord[];
 }
 
-/** `<directory>/<service>/<revision>/` is a code root, with `<revision>.json` and `<revision>.log` beside it. */
+/**
+ * `<directory>/<service>/<revision>/` is a code root, with `<revision>.json` and `<revision>.log` beside it. A second worker
+ * of the revision has `<revision>-2` instead, and so on.
+ */
 export function createWorkerFiles(directory: string): WorkerFiles {
-  const pathOf = (serviceSchema: string, revision: number, ending: string) =>
-    join(directory, serviceSchema, `${revision}${ending}`);
-  const recordFile = ({ service_schema, revision }: WorkerRecord) => pathOf(service_schema, revision, ".json");
+  const pathOf = ({ service_schema, revision, replica }: WorkerName, ending: string) =>
+    join(directory, service_schema, `${revision}${replica === 1 ? "" : `-${replica}`}${ending}`);
+  const recordFile = (worker: WorkerName) => pathOf(worker, ".json");
   return {
-    codeRoot: (serviceSchema, revision) => pathOf(serviceSchema, revision, ""),
-    logFile: (serviceSchema, revision) => pathOf(serviceSchema, revision, ".log"),
+    codeRoot: (worker) => pathOf(worker, ""),
+    logFile: (worker) => pathOf(worker, ".log"),
     save(record) {
       // What workers print is not everybody's to read.
       mkdirSync(join(directory, record.service_schema), { recursive: true, mode: 0o700 });
@@ -57,7 +64,7 @@ export function createWorkerFiles(directory: string): WorkerFiles {
     read: (record) => existsSync(recordFile(record)) ? readRecord(recordFile(record)) : undefined,
     forget(record) {
       rmSync(recordFile(record), { force: true });
-      rmSync(pathOf(record.service_schema, record.revision, ""), { recursive: true, force: true });
+      rmSync(pathOf(record, ""), { recursive: true, force: true });
     },
     all: () =>
       listOf(directory).flatMap((service) =>

@@ -37,7 +37,7 @@ export interface WorkerSettings {
 export class Workers {
   readonly #settings: WorkerSettings;
   readonly #files;
-  readonly #records = new Map<string, WorkerRecord>(); // by service and revision
+  readonly #records = new Map<string, WorkerRecord>(); // by service, revision and replica
   readonly #children = new Map<string, ChildProcess>();
   readonly #turns = createTurns();
   readonly #decisive: Record<string, string>;
@@ -94,19 +94,20 @@ export class Workers {
   }
 
   logFile(record: WorkerRecord): string {
-    return this.#files.logFile(record.service_schema, record.revision);
+    return this.#files.logFile(record);
   }
 
   /**
-   * The process of a request: the one that runs for it already, or a new one in a code root of its own. One that an
-   * earlier deployment with the same number left is ended first.
+   * A process of a request: the one that runs for it already, or a new one in a code root of its own. One that an earlier
+   * deployment with the same number left is ended first.
    */
-  prepare(request: DeployRequest): Promise<WorkerRecord> {
+  prepare(request: DeployRequest, replica: number): Promise<WorkerRecord> {
     const { serviceSchema: service_schema, revision, deploymentId } = request;
     const record: WorkerRecord = {
       instance: this.#settings.instance,
       service_schema,
       revision,
+      replica,
       deployment_id: deploymentId,
       state: "candidate",
       process: null,
@@ -120,7 +121,7 @@ export class Workers {
         await this.#end(existing);
       }
       this.#save(record); // before anything of it is there: whatever dies, it is found again
-      const codeRoot = this.#files.codeRoot(service_schema, revision);
+      const codeRoot = this.#files.codeRoot(record);
       await rm(codeRoot, { recursive: true, force: true });
       await cp(request.directory, codeRoot, { recursive: true });
       await request.remember({}); // or start another
@@ -144,8 +145,8 @@ export class Workers {
   }
 
   /** Whether what it runs from is still there. */
-  isStartable({ service_schema, revision }: WorkerRecord): boolean {
-    return existsSync(join(this.#files.codeRoot(service_schema, revision), manifestPath(service_schema)));
+  isStartable(record: WorkerRecord): boolean {
+    return existsSync(join(this.#files.codeRoot(record), manifestPath(record.service_schema)));
   }
 
   /** Kept running, found dead, and nobody sees to it. */
@@ -217,7 +218,7 @@ export class Workers {
   async #start(record: WorkerRecord): Promise<WorkerRecord> {
     const { service_schema, revision } = record;
     const { process, port, child } = await startWorker(
-      this.#files.codeRoot(service_schema, revision),
+      this.#files.codeRoot(record),
       this.logFile(record),
       () => this.#assertLock(),
       {
@@ -260,7 +261,7 @@ export function runs({ process }: WorkerRecord): boolean {
   return process !== null && isRunning(process);
 }
 
-/** One service has one worker of a revision. */
-export function keyOf({ service_schema, revision }: WorkerRecord): string {
-  return `${service_schema}/${revision}`;
+/** A service has as many workers of a revision as its manifest says. */
+export function keyOf({ service_schema, revision, replica }: WorkerRecord): string {
+  return `${service_schema}/${revision}/${replica}`;
 }

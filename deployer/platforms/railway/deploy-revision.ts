@@ -179,7 +179,7 @@ async function settle(
   if (deployment === undefined) throw replacedError(id, "gone");
   if (standingOf(deployment) === "failed") throw await explainFailure(deployment, request, context, signal);
   if (standingOf(deployment) !== "running") throw replacedError(id, deployment.status);
-  const wanted = replicasIn(layoutOf(deployment)) ?? settings.replicas ?? 1;
+  const wanted = replicasIn(layoutOf(deployment)) ?? request.manifest.options.replicas ?? settings.replicas ?? 1;
   const up = runningReplicas(deployment);
   if (up < wanted) {
     const states = deployment.instances.map(({ status }) => status).join(", ") || "none";

@@ -16,7 +16,7 @@ export interface ServiceSettings {
   overlapSeconds: number;
   /** How long a new worker may take until it polls. */
   healthcheckSeconds: number;
-  /** Containers of each service; undefined: as many as somebody set in Railway, else one. */
+  /** Containers of the service; undefined: as many as somebody set in Railway, else one. */
   replicas: number | undefined;
   restartPolicy: "ON_FAILURE" | "ALWAYS";
   restartRetries: number;
@@ -37,7 +37,7 @@ export function marks(instance: string, serviceSchema: string): Variables {
  * whether the newest deployment is the one that this registry row asked for: it is, unless it is the one from before.
  */
 export function desiredVariables(
-  { serviceSchema, deploymentId, revision }: DeployRequest,
+  { serviceSchema, deploymentId, revision, manifest }: DeployRequest,
   settings: ServiceSettings,
   previousDeployment: string,
 ): Variables {
@@ -53,7 +53,26 @@ export function desiredVariables(
     OSP_REVISION: String(revision),
     OSP_DEPLOYMENT: deploymentId,
     OSP_PREVIOUS_DEPLOYMENT: previousDeployment,
+    [REPLICAS_OF_ROW]: String(manifest.options.replicas ?? "none"),
   };
+}
+
+/** How many replicas the service's row asked for, `none` where it does not: so that they go when the row asks no more. */
+const REPLICAS_OF_ROW = "OSP_REPLICAS";
+
+/**
+ * Containers of one revision: as its row says, else as the operator does. Undefined: nobody says, so that what somebody set
+ * in Railway stays; but not what an earlier revision's row had set. Pure.
+ *
+ * @param variables of the service as it is; undefined: it was just made
+ */
+export function replicasOf(
+  { manifest }: Pick<DeployRequest, "manifest">,
+  ofOperator: number | undefined,
+  variables: Record<string, string | null> | undefined,
+): number | undefined {
+  const wasOfRow = /^\d+$/.test(variables?.[REPLICAS_OF_ROW] ?? "");
+  return manifest.options.replicas ?? ofOperator ?? (wasOfRow ? 1 : undefined);
 }
 
 export function desiredSettings(settings: ServiceSettings) {

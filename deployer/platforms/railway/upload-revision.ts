@@ -9,6 +9,7 @@ import {
   desiredVariables,
   hasVariables,
   NOTHING_BEFORE,
+  replicasOf,
   type ServiceSettings,
   settingsToSet,
 } from "./desired-service.ts";
@@ -52,10 +53,12 @@ export async function uploadRevision(
   const previous = found?.serviceInstance.latestDeployment?.id ?? NOTHING_BEFORE;
   // A build takes minutes, and its worker could not serve.
   await request.untilTemporalAnswers(signal);
+  const replicas = replicasOf(request, settings.replicas, found?.variables);
+  // Before the variables: from them the next attempt knows that the replicas of an earlier row are to go.
+  const toSet = settingsToSet({ ...settings, replicas }, found?.serviceInstance);
+  if (toSet !== undefined) await api.setSettings(id, toSet, signal);
   // They differ in any case: each upload has another one before it.
   if (found !== undefined) await api.setVariables(id, desiredVariables(request, settings, previous), signal);
-  const toSet = settingsToSet(settings, found?.serviceInstance);
-  if (toSet !== undefined) await api.setSettings(id, toSet, signal);
   const image = await stageImage(request.directory, scratch);
   try {
     return await upload({ id, previous, isNew: found === undefined }, image.path, request, context, signal);

@@ -8,7 +8,7 @@ import {
   taskQueueOf,
 } from "./manifest.ts";
 import { formatProblems, problemsOf } from "./problems.ts";
-import { serviceSchema } from "./service.ts";
+import { type Service, serviceSchema } from "./service.ts";
 import { CODE_ACTIVITIES_PATH, CODE_WORKFLOWS_PATH } from "./service-code.ts";
 
 /** What the project sets for all services. */
@@ -51,10 +51,11 @@ export async function buildManifest(
   const endpoint = options.activity_endpoint ?? defaults.activityEndpoint;
   // Code may bring the activities as well: the worker looks, and asks for an endpoint where it does not.
   const hasCode = options.code !== undefined;
-  if (endpoint === undefined && !hasCode) {
+  const unposted = endpoint === undefined && !hasCode ? activityWithoutEndpoint(service) : undefined;
+  if (unposted !== undefined) {
     throw new SpecRejectedError(
       "activity_endpoint_missing",
-      `Service "${service_schema}" names no endpoint for its activities and the project has no default: set ` +
+      `Service "${service_schema}" names no endpoint for its activity "${unposted}" and the project has no default: set ` +
         `options.activity_endpoint of the row in osp.services, or OSP_DEFAULT_ACTIVITY_ENDPOINT where the Edge Function ` +
         `runs and then: select osp.redeploy('${service_schema}')`,
     );
@@ -71,13 +72,27 @@ export async function buildManifest(
       workflows_path: hasCode ? CODE_WORKFLOWS_PATH : BUILT_IN_WORKFLOWS_PATH,
       activities,
     })),
-    options: {
-      ...options,
-      ...(endpoint === undefined ? {} : { activity_endpoint: endpointOfService(endpoint, service_schema) }),
-    },
+    options: withEndpoints(options, endpoint, service_schema),
   });
   const json = canonicalJson(manifest);
   return { manifest, json, sha256: await sha256Hex(json) };
+}
+
+function activityWithoutEndpoint({ workflows, options }: Service): string | undefined {
+  const names = workflows.flatMap(({ activities }) => activities);
+  return names.find((name) => options.activities?.[name]?.endpoint === undefined);
+}
+
+/** Every endpoint with the service's name in it. */
+function withEndpoints(options: Service["options"], endpoint: string | undefined, schema: string): Service["options"] {
+  const activities = Object.entries(options.activities ?? {}).map(([name, own]) =>
+    [name, own.endpoint === undefined ? own : { ...own, endpoint: endpointOfService(own.endpoint, schema) }] as const
+  );
+  return {
+    ...options,
+    ...(endpoint === undefined ? {} : { activity_endpoint: endpointOfService(endpoint, schema) }),
+    activities: Object.fromEntries(activities),
+  };
 }
 
 function parseSpec(spec: unknown) {

@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { formatProblems, type Problem, problemsOf } from "./problems.ts";
 import { codeName, serviceSchemaName } from "./service.ts";
-import { resolvedOptionsSchema } from "./service-options.ts";
+import { refuseUnusedActivities, resolvedOptionsSchema } from "./service-options.ts";
 import { holdsControl, holdsHidden } from "./visible-text.ts";
 
 /** Paths of the modules that run a service without code of its own. A frozen contract: stored manifests name them. */
@@ -51,6 +51,7 @@ export const manifestSchema = z.strictObject({
     }
     seen.add(name);
   });
+  refuseUnusedActivities(manifest, context);
 });
 export type Manifest = z.infer<typeof manifestSchema>;
 export type ManifestWorkflow = Manifest["workflows"][number];

@@ -3,31 +3,74 @@ import { isEndpointTemplate } from "./activity-endpoint.ts";
 import { notAnObject } from "./problems.ts";
 import { codeHash } from "./service-code.ts";
 
+// The SQL of osp.services has the same options, limits and words (osp.option_rules); tests compare both.
+
+const whole = (least: number, most: number, unit = "") => {
+  const range = `must be from ${least} to ${most}`;
+  return z.int(`must be a whole number${unit}`).min(least, range).max(most, range);
+};
+
+const decimal = (least: number, most: number) => {
+  const range = `must be from ${least} to ${most}`;
+  return z.number("must be a number").min(least, range).max(most, range);
+};
+
+const endpoint = z.string("must be a string").refine(
+  isEndpointTemplate,
+  "must be an http or https URL without user or password, blank, backslash or invisible character; " +
+    "{service_schema} and {activity} are filled in",
+);
+const writtenEndpoint = endpoint.max(2048, "must have at most 2048 characters");
+
+/** Waits between the attempts of an activity: the first one, then each so many times the one before, up to the longest. */
+const retrySchema = z.strictObject(
+  {
+    initial_interval_seconds: decimal(0.001, 86_400).optional(),
+    backoff_coefficient: decimal(1, 100).optional(),
+    maximum_interval_seconds: decimal(0.001, 86_400).optional(),
+  },
+  notAnObject("must be an object"),
+).superRefine(({ initial_interval_seconds = 0, maximum_interval_seconds = Infinity }, context) => {
+  if (maximum_interval_seconds >= initial_interval_seconds) return;
+  context.addIssue({
+    code: "custom",
+    path: ["maximum_interval_seconds"],
+    message: "must not be less than initial_interval_seconds",
+  });
+});
+
+/** What one activity has of its own; what is left out is as for all of them. */
+const activityOptionsSchema = z.strictObject(
+  {
+    endpoint: writtenEndpoint.optional(),
+    timeout_seconds: whole(1, 86_400, " of seconds").optional(),
+    max_attempts: whole(1, 1000).optional(),
+    retry: retrySchema.optional(),
+  },
+  notAnObject("must be an object"),
+);
+
 /** `osp.services.options`: how a service runs, beyond which workflows it has. What is left out takes the default. */
 export const serviceOptionsSchema = z.strictObject(
   {
     /** Where the built-in activities post to; see `activityUrl`. Left out: the project's default endpoint. */
-    activity_endpoint: z
-      .string("must be a string")
-      .max(2048, "must have at most 2048 characters")
-      .refine(
-        isEndpointTemplate,
-        "must be an http or https URL without user or password, blank, backslash or invisible character; " +
-          "{service_schema} and {activity} are filled in",
-      )
-      .optional(),
+    activity_endpoint: writtenEndpoint.optional(),
     /** Seconds that one attempt of an activity may take, from its start to its result. */
-    activity_timeout_seconds: z
-      .int("must be a whole number of seconds")
-      .min(1, "must be from 1 to 86400")
-      .max(86_400, "must be from 1 to 86400")
-      .optional(),
+    activity_timeout_seconds: whole(1, 86_400, " of seconds").optional(),
     /** Attempts of an activity in all; left out: it is tried until it succeeds or the workflow ends. */
-    activity_max_attempts: z
-      .int("must be a whole number")
-      .min(1, "must be from 1 to 1000")
-      .max(1000, "must be from 1 to 1000")
-      .optional(),
+    activity_max_attempts: whole(1, 1000).optional(),
+    /** Waits between the attempts. */
+    activity_retry: retrySchema.optional(),
+    /** Activities that one worker process runs at once; left out: as many as suit its memory. */
+    max_concurrent_activities: whole(1, 1000).optional(),
+    /** Activities that one worker process begins in a second; left out: no limit. */
+    max_activities_per_second: decimal(0.01, 100_000).optional(),
+    /** Activities that all workers of the service together begin in a second; left out: no limit. */
+    max_task_queue_activities_per_second: decimal(0.01, 100_000).optional(),
+    /** Worker processes of the service; left out: as the platform is set up, else one. */
+    replicas: whole(1, 50).optional(),
+    /** What single activities have of their own, by name. */
+    activities: byActivity(activityOptionsSchema).optional(),
     /** The service's own code; left out: it has none. */
     code: codeHash.optional(),
     /** False: open workflows are not replayed with a revision's code before it is deployed. Left out: they are. */
@@ -36,11 +79,82 @@ export const serviceOptionsSchema = z.strictObject(
   notAnObject("must be an object"),
 );
 
-/** Options as a manifest holds them: resolved, defaults filled in. */
-export const resolvedOptionsSchema = z.strictObject({
-  activity_endpoint: z.string().min(1).refine(isEndpointTemplate, "must be an http or https URL").optional(),
-  activity_timeout_seconds: z.int().min(1).max(86_400).default(60),
-  activity_max_attempts: z.int().min(1).max(1000).optional(),
-  code: codeHash.optional(),
-  replay_gate: z.boolean().optional(),
+/** In seconds: Temporal's own, but for the longest wait, which would be 100 s there. */
+const DEFAULT_RETRY = { initial_interval_seconds: 1, backoff_coefficient: 2, maximum_interval_seconds: 60 };
+export type Retry = typeof DEFAULT_RETRY;
+
+/** What is left out is as `rest` says; of the first and the longest wait the one that was named counts. */
+function completeRetry(given: z.infer<typeof retrySchema>, rest: Retry): Retry {
+  const initial_interval_seconds = given.initial_interval_seconds ??
+    Math.min(rest.initial_interval_seconds, given.maximum_interval_seconds ?? Infinity);
+  return {
+    initial_interval_seconds,
+    backoff_coefficient: given.backoff_coefficient ?? rest.backoff_coefficient,
+    maximum_interval_seconds: given.maximum_interval_seconds ??
+      Math.max(rest.maximum_interval_seconds, initial_interval_seconds),
+  };
+}
+
+/**
+ * Options as a manifest holds them: resolved, defaults filled in. Endpoints have the service's name in them and may be
+ * longer; manifests of earlier versions lack what came later.
+ */
+export const resolvedOptionsSchema = serviceOptionsSchema.extend({
+  activity_endpoint: endpoint.optional(),
+  activity_timeout_seconds: serviceOptionsSchema.shape.activity_timeout_seconds.default(60),
+  activity_retry: retrySchema.transform((retry) => completeRetry(retry, DEFAULT_RETRY)).prefault({}),
+  activities: byActivity(activityOptionsSchema.extend({ endpoint: endpoint.optional() })).default({}),
 });
+export type ResolvedOptions = z.infer<typeof resolvedOptionsSchema>;
+
+/** How one activity is called. */
+export interface ActivityOptions {
+  endpoint?: string | undefined;
+  timeout_seconds: number;
+  max_attempts?: number | undefined;
+  retry: Retry;
+}
+
+/** What holds for one activity: its own options, else those of all activities. */
+export function optionsOfActivity(options: ResolvedOptions, activity: string): ActivityOptions {
+  const own = ownOptions(options, activity);
+  return {
+    endpoint: own?.endpoint ?? options.activity_endpoint,
+    timeout_seconds: own?.timeout_seconds ?? options.activity_timeout_seconds,
+    max_attempts: own?.max_attempts ?? options.activity_max_attempts,
+    retry: completeRetry(own?.retry ?? {}, options.activity_retry),
+  };
+}
+
+/** Undefined where an activity has none. */
+function ownOptions(options: ResolvedOptions, activity: string) {
+  return Object.hasOwn(options.activities, activity) ? options.activities[activity] : undefined;
+}
+
+interface Named {
+  workflows: { activities: string[] }[];
+  options?: { activities?: Record<string, unknown> | undefined } | undefined;
+}
+
+/** Options of an activity that no workflow has: they would do nothing, and nobody would notice. */
+export function refuseUnusedActivities({ workflows, options }: Named, context: z.RefinementCtx): void {
+  const used = new Set(workflows.flatMap(({ activities }) => activities));
+  for (const name of Object.keys(options?.activities ?? {})) {
+    if (!used.has(name)) {
+      context.addIssue({ code: "custom", path: ["options", "activities"], message: unusedActivity(name) });
+    }
+  }
+}
+
+function unusedActivity(name: string): string {
+  return `${JSON.stringify(name)} is no activity of this service's workflows`;
+}
+
+/** Options by the name of an activity. z.record passes over a key "__proto__" without a word. */
+function byActivity<Schema extends z.ZodType>(schema: Schema) {
+  const record = z.record(z.string(), schema, "must be an object of activities and their options");
+  return z.custom<z.input<typeof record>>(
+    (given) => !Object.hasOwn(Object(given), "__proto__"),
+    unusedActivity("__proto__"),
+  ).pipe(record);
+}

@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { notAnObject } from "./problems.ts";
-import { serviceOptionsSchema } from "./service-options.ts";
+import { refuseUnusedActivities, serviceOptionsSchema } from "./service-options.ts";
 import { holdsControl, holdsHidden, isBlank } from "./visible-text.ts";
 
 /** `osp.services.service_schema`: also a file name, a platform service name and the stem of a task queue. */
@@ -48,7 +48,8 @@ export const serviceSchema = z.strictObject({
     .max(100, "must have 1 to 100 entries")
     .superRefine(refuseDuplicates(({ name }) => name, "name")),
   options: serviceOptionsSchema.default({}),
-});
+}).superRefine(refuseUnusedActivities);
+export type Service = z.infer<typeof serviceSchema>;
 
 function refuseDuplicates<Entry>(nameOf: (entry: Entry) => string, member?: string) {
   return (entries: Entry[], context: z.RefinementCtx<Entry[]>) => {

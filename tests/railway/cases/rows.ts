@@ -9,7 +9,11 @@ import { eventually, registryOf, type RegistryRow } from "../../support/services
 export function testRows(railway: UsedRailway): void {
   describe("a row and its Railway service", () => {
     test("a row becomes a service with its variables, settings and upload, and the row says so", async () => {
-      railway.machine.start({ OSP_RAILWAY_VARIABLES: '{"EXTRA":"some secret"}', TEMPORAL_NAMESPACE: "prod" });
+      railway.machine.start({
+        ...{ OSP_RAILWAY_VARIABLES: '{"EXTRA":"some secret"}', TEMPORAL_NAMESPACE: "prod" },
+        ...{ OSP_ACTIVITY_SECRET: "of all activities", OSP_ACTIVITY_SECRET_PREVIOUS: "of them all before" },
+        ...{ OSP_ACTIVITY_NETWORKS: "fd12::/16", OSP_ACTIVITY_PLAIN_HTTP: "true" },
+      });
       await railway.machine.insert("billing");
       const row = await railway.machine.deployed("billing");
       const { services: [service], deployments: [deployment, ...others] } = onRailway(railway.fake, "billing");
@@ -21,6 +25,8 @@ export function testRows(railway: UsedRailway): void {
         variables: {
           ...{ MANIFEST_PATH: "manifests/billing.json", PORT: "8080", OSP_SERVICE: "billing", OSP_REVISION: "1" },
           ...{ EXTRA: "some secret", TEMPORAL_ADDRESS: "127.0.0.1:9", TEMPORAL_NAMESPACE: "prod" },
+          ...{ OSP_ACTIVITY_SECRET: "of all activities", OSP_ACTIVITY_SECRET_PREVIOUS: "of them all before" },
+          ...{ OSP_ACTIVITY_NETWORKS: "fd12::/16", OSP_ACTIVITY_PLAIN_HTTP: "true" },
           ...{ OSP_DRAIN_SECONDS: "3", RAILWAY_DEPLOYMENT_DRAINING_SECONDS: "13" },
         },
         settings: {
@@ -31,6 +37,23 @@ export function testRows(railway: UsedRailway): void {
       const paths = deployment?.files.map(({ path }) => path) ?? [];
       expect(paths).toEqual(expect.arrayContaining(["Dockerfile", "package-lock.json", "worker/launch-worker.ts"]));
       expect(paths.filter((path) => path.startsWith("manifests/"))).toEqual(["manifests/billing.json"]);
+    });
+
+    test("a row's replicas run, before the operator's, and go when the row asks for none any more", async () => {
+      const { machine, fake, database } = railway;
+      const running = () => onRailway(fake, "billing").running.map(({ replicas }) => replicas.length);
+      machine.start();
+      await machine.insert("billing", { options: { replicas: 3 } });
+      await machine.deployed("billing");
+      expect(running()).toEqual([3]);
+      await database.rows(`update osp.services set options = '{"replicas": 2}'`);
+      await machine.ringBell();
+      await machine.deployed("billing", 2);
+      expect(running()).toEqual([2]);
+      await database.rows(`update osp.services set options = '{}'`);
+      await machine.ringBell();
+      await machine.deployed("billing", 3);
+      expect(running()).toEqual([1]);
     });
 
     test("a changed service costs eight requests with a build of three looks, an unchanged one none", async () => {

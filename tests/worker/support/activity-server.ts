@@ -1,10 +1,13 @@
 import { once } from "node:events";
-import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
-import { json } from "node:stream/consumers";
+import { createServer, type IncomingHttpHeaders, type IncomingMessage, type ServerResponse } from "node:http";
+import { text } from "node:stream/consumers";
 
 export interface ReceivedCall {
   path: string;
+  headers: IncomingHttpHeaders;
   idempotencyKey: string;
+  /** As it came. */
+  raw: string;
   body: Record<string, unknown>;
 }
 
@@ -24,10 +27,14 @@ export async function startActivityServer(respond: Responder, port = 0): Promise
   const waiting = new Set<() => void>();
   const receive = async (request: IncomingMessage, response: ServerResponse) => {
     const path = request.url ?? "";
+    const { headers } = request;
+    const raw = await text(request);
     const call = {
       path,
-      idempotencyKey: String(request.headers["idempotency-key"]),
-      body: Object(await json(request)),
+      headers,
+      idempotencyKey: String(headers["idempotency-key"]),
+      raw,
+      body: Object(JSON.parse(raw)),
     };
     calls.push(call);
     respond(call, response, calls.filter((other) => other.path === path).length);

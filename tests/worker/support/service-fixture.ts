@@ -31,6 +31,8 @@ export async function startServiceFixture(): Promise<ServiceFixture> {
         MANIFEST_PATH: "manifest.json",
         TEMPORAL_ADDRESS: server.address,
         OSP_CACHE_DIR: cacheDirectory(process.env),
+        // Endpoints of tests are on this machine.
+        OSP_ACTIVITY_NETWORKS: "127.0.0.0/8,::1",
         ...environment,
       }, args);
       workers.push(worker);

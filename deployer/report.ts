@@ -1,0 +1,45 @@
+import { createBatcher } from "./batcher.ts";
+import { type ClaimKeys, keysOf, unlocked, writesJson, writtenIds } from "./registry-writes.ts";
+import type { RunStatement } from "./statements.ts";
+
+interface Report {
+  claim: ClaimKeys;
+  step: string;
+  line: string;
+}
+
+/** Records how far attempts have come, those of one moment together. False: the lease was lost, nothing is written. */
+export function createReports(run: RunStatement): (report: Report) => Promise<boolean> {
+  const send = async (statement: string, reports: Report[]) =>
+    writtenIds(
+      await run(statement, [writesJson(reports.map(({ claim, ...report }) => ({ ...keysOf(claim), ...report })))]),
+    );
+  return createBatcher({
+    keyOf: ({ claim }) => claim.id,
+    sendTogether: (reports) => send(REPORT_UNLOCKED, reports),
+    sendAlone: async (report) => (await send(REPORT, [report])).size === 1,
+  });
+}
+
+/** $1 reports, a JSON array. Locks as RENEW does. */
+const REPORT = `
+with given as (
+  select * from jsonb_to_recordset($1::jsonb) as g (id uuid, lease_token uuid, attempt_id bigint, step text, line text)
+), held as materialized (
+  select r.id, g.attempt_id, g.step, g.line
+  from given as g
+  inner join osp_metadata.worker_registry as r on r.id = g.id and r.lease_token is not distinct from g.lease_token
+  order by r.service_schema, r.revision
+  for update of r
+), reached as (
+  update osp_metadata.deployment_attempts as a
+  set step = held.step
+  from held
+  where a.id = held.attempt_id and a.deployment_id = held.id and a.ended_at is null
+)
+update osp_metadata.worker_registry as r
+set logs = osp_metadata.append_log(r.logs, held.line)
+from held
+where r.id = held.id
+returning r.id`;
+const REPORT_UNLOCKED = unlocked(REPORT);

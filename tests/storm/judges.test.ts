@@ -1,0 +1,224 @@
+import { describe, expect, test } from "vitest";
+import { manifestSchema } from "../../supabase/functions/_shared/manifest.ts";
+import { type Model, rowOf, type ServiceRow } from "./model.ts";
+import { fleetProblems, tableProblems } from "./rest.ts";
+import { differences } from "./sessions.ts";
+import { type Snapshot, snapshotProblems } from "./watch.ts";
+
+// A storm proves what its judges would have complained of: here each of them meets what it is there for.
+
+type Tables = Parameters<typeof tableProblems>[0];
+type Machine = Parameters<typeof fleetProblems>[2];
+
+const SERVICE = "storm_1";
+const wanted = rowOf("A Service", { steps: 0, options: 0 });
+const tableOf = (row: ServiceRow): Model => new Map([[SERVICE, row]]);
+const model = tableOf(wanted);
+
+const manifest = manifestSchema.parse({
+  service_schema: SERVICE,
+  service_name: wanted.service_name,
+  activities_path: "./service/activities.ts",
+  workflows: [{
+    name: "doWork",
+    task_queue: `${SERVICE}-tasks`,
+    workflows_path: "./service/workflows.ts",
+    activities: ["first"],
+  }],
+});
+const deployed: Tables["deployments"][number] = {
+  id: "4f0c8a52-0000-4000-8000-000000000002",
+  service_schema: SERVICE,
+  revision: 2,
+  source: "update",
+  deployment_status: "deployed",
+  deployed_at: "2026-11-26T12:00:00Z",
+  error_code: null,
+  error_message: null,
+  logs: "attempt 1: deployed",
+  spec: { service_name: wanted.service_name },
+  manifest,
+};
+const replaced = {
+  ...deployed,
+  id: "4f0c8a52-0000-4000-8000-000000000001",
+  revision: 1,
+  deployment_status: "stopped",
+  logs: "replaced by revision 2",
+};
+const failed = { ...deployed, deployment_status: "failed", error_code: "config", error_message: "no such option" };
+const attempt: Tables["attempts"][number] = {
+  service_schema: SERVICE,
+  revision: 2,
+  deployer: "host:1",
+  outcome: "deployed",
+  error_message: null,
+};
+const intent = { service_schema: SERVICE, revision: 2, enqueued_revision: 2, wanted: "run" };
+const atRest: Tables = {
+  deployments: [deployed, replaced],
+  intents: [intent],
+  attempts: [attempt],
+  states: { [SERVICE]: "running" },
+  orphans: [],
+};
+const worker = { pid: 100, service: SERVICE, revision: 2 };
+const record: Machine["records"][number] = {
+  instance: "one",
+  service_schema: SERVICE,
+  revision: 2,
+  replica: 1,
+  deployment_id: deployed.id,
+  state: "current",
+  process: { pid: 100, started: "then" },
+  environment_sha256: "",
+  port: null,
+};
+const machine: Machine = { processes: new Map([[SERVICE, [worker]]]), records: [record] };
+const nothing: Machine = { processes: new Map(), records: [] };
+
+interface Case {
+  model?: Model;
+  tables?: Partial<Tables>;
+  machine?: Machine;
+}
+
+const judge = (one: Case): string[] => {
+  const tables = { ...atRest, ...one.tables };
+  return [...tableProblems(tables), ...fleetProblems(one.model ?? model, tables, one.machine ?? machine)];
+};
+
+test("nothing is said of a fleet that equals its table", () => {
+  expect(judge({})).toEqual([]);
+  const gone: Model = new Map();
+  const stopped = { ...deployed, deployment_status: "stopped", logs: "stopped by revision 3" };
+  expect(judge({ model: gone, tables: { deployments: [stopped, replaced], states: {} }, machine: nothing })).toEqual(
+    [],
+  );
+  expect(differences(model, model)).toEqual([]);
+});
+
+test("a worker that the registry has forgotten, of a row that fails, is to be reported", () => {
+  const unusable = tableOf({ ...wanted, options: { colour: "red" } });
+  expect(judge({ model: unusable, tables: { deployments: [failed], orphans: [SERVICE] } })).toEqual([]);
+  expect(judge({ model: unusable, tables: { deployments: [failed] } })).toEqual([
+    expect.stringContaining("nothing is deployed, and it has worker 100"),
+    expect.stringContaining("there is a record of revision 2"),
+  ]);
+});
+
+test.each<[string, Case, RegExp]>([
+  [
+    "an intent that nobody enqueued",
+    { tables: { intents: [{ ...intent, enqueued_revision: 1 }] } },
+    /2 is not enqueued/,
+  ],
+  [
+    "a deployment that goes on",
+    { tables: { deployments: [{ ...deployed, deployment_status: "deploying" }, replaced] } },
+    /still deploying/,
+  ],
+  [
+    "a failure without its reason",
+    { tables: { deployments: [deployed, { ...failed, revision: 1, error_message: null }] } },
+    /failed without a reason/,
+  ],
+  [
+    "a stop without its reason",
+    { tables: { deployments: [deployed, { ...replaced, logs: "claimed by host:1" }] } },
+    /stopped without a reason/,
+  ],
+  [
+    "a row that was rolled back",
+    { tables: { deployments: [deployed, { ...replaced, spec: { service_name: "Never to be seen" } }] } },
+    /rolled back/,
+  ],
+  ["an attempt without an end", { tables: { attempts: [{ ...attempt, outcome: null }] } }, /never ended/],
+  [
+    "an abandoned attempt of nobody",
+    { tables: { attempts: [{ ...attempt, outcome: "abandoned", error_message: "went away" }] } },
+    /abandoned by nobody knows whom/,
+  ],
+  ["a wanted service without a deployment", { tables: { deployments: [] } }, /is wanted, and its newest revision is/],
+  ["a deployment of an older row", { model: tableOf({ ...wanted, service_name: "Changed" }) }, /not what the row says/],
+  ["a wanted service that failed", { tables: { deployments: [failed, replaced] } }, /revision 2 is failed/],
+  [
+    "a service that must fail and did not",
+    { model: tableOf({ ...wanted, options: { colour: "red" } }) },
+    /must fail, and is deployed/,
+  ],
+  [
+    "an older worker that was stopped for a newer one that failed",
+    {
+      model: tableOf({ ...wanted, options: { colour: "red" } }),
+      tables: { deployments: [failed, replaced] },
+      machine: nothing,
+    },
+    /1 was stopped, though the newer one failed/,
+  ],
+  ["a deleted service that is deployed", { model: new Map() }, /is not wanted, and revision 2 is deployed/],
+  ["a disabled service that is deployed", { model: tableOf({ ...wanted, enabled: false }) }, /is not wanted/],
+  ["a deployed service without a worker", { machine: nothing }, /it has worker none/],
+  [
+    "two workers of differing revisions",
+    { machine: { ...machine, processes: new Map([[SERVICE, [worker, { ...worker, pid: 99, revision: 1 }]]]) } },
+    /100 \(revision 2\) and 99 \(revision 1\)/,
+  ],
+  [
+    "two workers of the same revision",
+    { machine: { ...machine, processes: new Map([[SERVICE, [worker, { ...worker, pid: 99 }]]]) } },
+    /100 \(revision 2\) and 99 \(revision 2\)/,
+  ],
+  [
+    "a worker of a service that nobody knows",
+    {
+      machine: { ...machine, processes: new Map([...machine.processes, ["stray", [{ ...worker, service: "stray" }]]]) },
+    },
+    /stray: nothing is deployed, and it has worker 100/,
+  ],
+  [
+    "a record that nobody needs",
+    { machine: { ...machine, records: [record, { ...record, revision: 1, state: "draining" }] } },
+    /revision 1 draining/,
+  ],
+])("told: %s", (_, one, complaint) => {
+  expect(judge(one).join("\n")).toMatch(complaint);
+});
+
+test("told: a table that holds another row than what was committed", () => {
+  expect(differences(model, tableOf({ ...wanted, service_name: "Other" }))).toEqual([
+    expect.stringContaining("instead of"),
+  ]);
+  expect(differences(model, new Map())).toEqual([expect.stringContaining("no row")]);
+});
+
+describe("of two looks", () => {
+  const row = { id: "a", service_schema: SERVICE, revision: 1, deployment_status: "pending" } as const;
+  const before: Snapshot = { deployments: [row], intents: { [SERVICE]: 1 }, open_attempts: [] };
+
+  test("nothing is said where a deployment went on", () => {
+    const now = { ...before, deployments: [{ ...row, deployment_status: "deploying" as const }], open_attempts: ["a"] };
+    expect(snapshotProblems(now, before)).toEqual([]);
+  });
+
+  test.each<[string, Snapshot, Snapshot, RegExp]>([
+    [
+      "two deployed rows",
+      { ...before, deployments: ["a", "b"].map((id) => ({ ...row, id, deployment_status: "deployed" as const })) },
+      { ...before, deployments: [] },
+      /two deployed rows/,
+    ],
+    ["two attempts at once", { ...before, open_attempts: ["a", "a"] }, before, /two attempts at the same time/],
+    ["a row that is gone", { ...before, deployments: [] }, before, /its row is gone/],
+    ["a number used twice", { ...before, deployments: [{ ...row, id: "b" }] }, before, /its number was used again/],
+    ["a revision that goes back", { ...before, intents: {} }, before, /its newest revision was 1 and is gone/],
+    [
+      "a row that reopens",
+      before,
+      { ...before, deployments: [{ ...row, deployment_status: "stopped" }] },
+      /was stopped and is pending/,
+    ],
+  ])("told: %s", (_, now, then, complaint) => {
+    expect(snapshotProblems(now, then).join("\n")).toMatch(complaint);
+  });
+});

@@ -1,0 +1,211 @@
+import { z } from "zod";
+import { createTemporalReadiness } from "../../deployer/readiness/temporal-readiness.ts";
+import { openTemporal } from "../../deployer/readiness/temporal-service.ts";
+import { manifestSchema } from "../../supabase/functions/_shared/manifest.ts";
+import { formatError } from "../../supabase/functions/_shared/problems.ts";
+import { type Model, mustFail, SERVICES } from "./model.ts";
+import { differences, inSession, readServices } from "./sessions.ts";
+import type { StormStack } from "./stack.ts";
+import { NEVER } from "./statements.ts";
+import { type WorkerProcess, workerProcesses, workerRecords } from "./workers.ts";
+import type { WorkerRecord } from "../../deployer/platforms/local/worker-record.ts";
+
+const deploymentSchema = z.object({
+  id: z.string(),
+  service_schema: z.string(),
+  revision: z.int(),
+  source: z.string(),
+  deployment_status: z.string(),
+  deployed_at: z.string().nullable(),
+  error_code: z.string().nullable(),
+  error_message: z.string().nullable(),
+  logs: z.string(),
+  spec: z.looseObject({ service_name: z.string() }).nullable(),
+  manifest: manifestSchema.nullable(),
+});
+type Deployment = z.infer<typeof deploymentSchema>;
+
+const tablesSchema = z.object({
+  /** Newest first. */
+  deployments: z.array(deploymentSchema),
+  intents: z.array(z.object({
+    service_schema: z.string(),
+    revision: z.int(),
+    enqueued_revision: z.int(),
+    wanted: z.string(),
+  })),
+  attempts: z.array(z.object({
+    service_schema: z.string(),
+    revision: z.int(),
+    deployer: z.string(),
+    outcome: z.string().nullable(),
+    error_message: z.string().nullable(),
+  })),
+  states: z.record(z.string(), z.string()),
+  /** Services that were reported as orphans. */
+  orphans: z.array(z.string()),
+});
+type Tables = z.infer<typeof tablesSchema>;
+
+const TABLES = `
+select
+  (select coalesce(jsonb_agg(to_jsonb(r) order by r.revision desc), '[]') from osp_metadata.worker_registry as r) as deployments,
+  (select coalesce(jsonb_agg(to_jsonb(i)), '[]') from osp_metadata.service_intents as i) as intents,
+  (select coalesce(jsonb_agg(to_jsonb(a) order by a.id), '[]') from osp_metadata.deployment_attempts as a) as attempts,
+  (select coalesce(jsonb_object_agg(s.service_schema, s.state), '{}') from osp_metadata.worker_status as s) as states,
+  (select coalesce(jsonb_agg(o.service_schema), '[]') from osp_metadata.orphans as o) as orphans`;
+
+/** What the machine runs. */
+interface Machine {
+  processes: Map<string, WorkerProcess[]>;
+  records: WorkerRecord[];
+}
+
+/** What is not yet, or not any more, as osp.services says, a line each. None: the fleet equals the table. */
+export async function findUnrest(stack: StormStack, model: Model): Promise<string[]> {
+  const { tables, found } = await inSession(stack.addresses.DB_URL, async (client) => {
+    const { rows: [row] } = await client.query(TABLES);
+    return { tables: tablesSchema.parse(row), found: await readServices(client) };
+  });
+  const machine = {
+    processes: workerProcesses(stack.workersDirectory),
+    records: workerRecords(stack.workersDirectory),
+  };
+  return [...differences(model, found), ...tableProblems(tables), ...fleetProblems(model, tables, machine)];
+}
+
+/** In `logs` of every deployment that was stopped: by what. */
+const STOPPED_BECAUSE =
+  /(superseded|replaced|stopped) by revision \d|a newer revision takes over|nothing of the service runs/;
+
+/** What the tables must be at rest, whatever runs. Pure. */
+export function tableProblems({ deployments, intents, attempts }: Tables): string[] {
+  return [
+    ...intents.filter((intent) => intent.revision > intent.enqueued_revision)
+      .map(({ service_schema, revision }) => `${service_schema}: revision ${revision} is not enqueued`),
+    ...deployments.flatMap((row) => {
+      const what = `${row.service_schema} revision ${row.revision}`;
+      const { deployment_status: status, error_code, error_message } = row;
+      if (status === "pending" || status === "deploying") return [`${what}: still ${status}`];
+      if (status === "failed" && !(error_code && error_message)) return [`${what}: failed without a reason`];
+      if (status === "stopped" && !STOPPED_BECAUSE.test(row.logs)) {
+        return [`${what}: stopped without a reason: ${JSON.stringify(row.logs)}`];
+      }
+      return row.spec?.service_name.startsWith(NEVER) ? [`${what}: made by a transaction that was rolled back`] : [];
+    }),
+    ...attempts.flatMap(({ service_schema, revision, deployer, outcome, error_message }) => {
+      const what = `An attempt at ${service_schema} revision ${revision}`;
+      if (outcome === null) return [`${what}: never ended`];
+      return outcome === "abandoned" && !error_message?.includes(deployer)
+        ? [`${what}: abandoned by nobody knows whom`]
+        : [];
+    }),
+  ];
+}
+
+/** Each enabled service has its one worker, of the newest revision that could be deployed, and nothing else runs. Pure. */
+export function fleetProblems(
+  model: Model,
+  tables: Pick<Tables, "deployments" | "intents" | "states" | "orphans">,
+  machine: Machine,
+): string[] {
+  const services = new Set([
+    ...SERVICES,
+    ...machine.processes.keys(),
+    ...machine.records.map((one) => one.service_schema),
+  ]);
+  return [...services].flatMap((service) => {
+    const of = <Row extends { service_schema: string }>(rows: Row[]) =>
+      rows.filter((row) => row.service_schema === service);
+    const deployments = of(tables.deployments);
+    const running = deployments.filter((row) => row.deployment_status === "deployed");
+    const problems = model.get(service)?.enabled === true
+      ? wantedProblems(service, model, deployments, of(tables.intents)[0])
+      : running.map(({ revision }) => `is not wanted, and revision ${revision} is deployed`);
+    const state = tables.states[service];
+    if (model.get(service)?.enabled !== true && state !== undefined && state !== "stopped") {
+      problems.push(`worker_status says ${state} of it, which is not wanted`);
+    }
+    const row = model.get(service);
+    // Of a row that fails the older worker goes on, also one that the registry has forgotten: then it is reported.
+    const goesOn = row?.enabled === true && mustFail(row) && tables.orphans.includes(service);
+    const processes = machine.processes.get(service) ?? [];
+    if (goesOn && running.length === 0 && processes.length === 1) return problems;
+    return [...problems, ...workerProblems(running, processes, of(machine.records))]
+      .map((problem) => `${service}: ${problem}`);
+  });
+}
+
+/** The registry says of a wanted service what it should. */
+function wantedProblems(
+  service: string,
+  model: Model,
+  deployments: Deployment[],
+  intent: { revision: number; wanted: string } | undefined,
+): string[] {
+  const row = model.get(service);
+  const newest = deployments.find(({ revision }) => revision === intent?.revision);
+  if (row === undefined || intent?.wanted !== "run" || newest === undefined) {
+    return [`is wanted, and its newest revision is ${JSON.stringify(newest ?? intent ?? "none")}`];
+  }
+  const { revision, deployment_status: status, spec } = newest;
+  if (spec?.service_name !== row.service_name) return [`revision ${revision} is not what the row says`];
+  if (!mustFail(row)) {
+    return status === "deployed" ? [] : [`revision ${revision} is ${status}: ${newest.error_message}`];
+  }
+  if (status !== "failed") return [`revision ${revision} must fail, and is ${status}`];
+  const older = deployments.find((one) => one.deployment_status !== "failed");
+  // What ran before goes on, unless it was lost since: then the newest was requested in its place.
+  const isWronglyStopped = older?.deployment_status === "stopped" && older.deployed_at !== null &&
+    older.manifest !== null &&
+    older.error_code === null;
+  return isWronglyStopped ? [`revision ${older.revision} was stopped, though the newer one failed`] : [];
+}
+
+/** What runs of a service is what its registry says, once. */
+function workerProblems(running: Deployment[], processes: WorkerProcess[], records: WorkerRecord[]): string[] {
+  const [deployed] = running;
+  const told = processes.map(({ pid, revision }) => `${pid} (revision ${revision})`).join(" and ") || "none";
+  if (deployed === undefined) {
+    return [
+      ...processes.length > 0 ? [`nothing is deployed, and it has worker ${told}`] : [],
+      ...records.map(({ revision, state }) =>
+        `nothing is deployed, and there is a record of revision ${revision}, ${state}`
+      ),
+    ];
+  }
+  const isRight = running.length === 1 && processes.length === 1 && processes[0]?.revision === deployed.revision &&
+    records.length === 1 && records[0]?.deployment_id === deployed.id && records[0].state === "current" &&
+    records[0].process?.pid === processes[0].pid;
+  return isRight ? [] : [
+    `revision ${deployed.revision} is deployed, and it has worker ${told}; on record: ` +
+    (records.map(({ revision, state, process }) => `revision ${revision} ${state} ${process?.pid}`).join(", ") ||
+      "nothing"),
+  ];
+}
+
+/** Temporal's word on each deployed revision, a line for each that it does not see polling. */
+export async function findUnseen(stack: StormStack): Promise<string[]> {
+  const { rows } = await inSession(
+    stack.addresses.DB_URL,
+    (client) =>
+      client.query(
+        `select service_schema, revision, manifest from osp_metadata.worker_registry where deployment_status = 'deployed'`,
+      ),
+  );
+  const deployed = z.array(z.object({ service_schema: z.string(), revision: z.int(), manifest: manifestSchema })).parse(
+    rows,
+  );
+  const temporal = openTemporal({ TEMPORAL_ADDRESS: stack.addresses.TEMPORAL_ADDRESS });
+  const readiness = createTemporalReadiness(temporal, 20_000);
+  try {
+    const answers = await Promise.all(deployed.map(async ({ service_schema: serviceSchema, revision, manifest }) => {
+      const result = await readiness.wait({ serviceSchema, revision, manifest }, new AbortController().signal)
+        .catch((error: unknown) => ({ ready: false as const, reason: formatError(error) }));
+      return result.ready ? [] : [`${serviceSchema}: Temporal does not see revision ${revision}: ${result.reason}`];
+    }));
+    return answers.flat();
+  } finally {
+    await temporal.close();
+  }
+}

@@ -1,0 +1,163 @@
+import { setTimeout as pause } from "node:timers/promises";
+import type pg from "pg";
+import { z } from "zod";
+import { BrokenPromise } from "./broken-promise.ts";
+import type { Statement } from "./commands.ts";
+import { type Model, serviceOf, type ServiceRow, withRow } from "./model.ts";
+import { inSession, type Outcome, resolve, transact } from "./sessions.ts";
+import { type Plan, plan, planOf } from "./statements.ts";
+
+/** Says a statement to the database, and returns what osp.services must hold after it. */
+export async function write(statement: Statement, number: number, model: Model, url: string): Promise<Model> {
+  if (statement.kind === "edit_at_once") return await editAtOnce(statement.services.map(serviceOf), number, model, url);
+  if (statement.kind === "edit_crosswise") {
+    return await editCrosswise(statement.services.map(serviceOf), number, model, url);
+  }
+  const planned = statement.kind === "rollback"
+    ? await planRollback(serviceOf(statement.service), statement.back, model, url)
+    : planOf(statement, number, model);
+  return planned === undefined ? model : await carryOut(planned, model, url);
+}
+
+/** @throws {BrokenPromise} where the database does with it what it should not, or makes other revisions of it */
+async function carryOut(planned: Plan, model: Model, url: string): Promise<Model> {
+  const outcome = await inSession(
+    url,
+    (client) => transact(client, planned.ends, () => runPlan(planned, model, client)),
+  );
+  switch (outcome.fate) {
+    case "committed":
+      if (planned.refusal === undefined) return planned.after;
+      throw new BrokenPromise([`Was not refused: ${JSON.stringify(planned.steps)}`]);
+    case "lost":
+      return model;
+    case "refused":
+      if (outcome.code === planned.refusal || isDeadlock(outcome)) return model;
+      throw new BrokenPromise([`Refused with ${outcome.code} ${outcome.message}: ${JSON.stringify(planned.steps)}`]);
+    case "unknown":
+      return await resolve(url, [model, planned.after]);
+  }
+}
+
+/** Of the two sessions that wait for each other Postgres ends one, and says so: the person repeats it. */
+function isDeadlock({ code }: Outcome): boolean {
+  return code === "40P01";
+}
+
+async function runPlan(planned: Plan, model: Model, client: pg.Client): Promise<void> {
+  const { steps, after, revisions, locksTable = false } = planned;
+  const services = [...new Set([...model.keys(), ...after.keys(), ...revisions.keys()])].sort();
+  // In the order in which everybody locks. Locked, so that no reconcile makes another revision meanwhile.
+  if (!locksTable) {
+    await client.query(`select from osp.services where service_schema = any ($1) order by service_schema for update`, [
+      services,
+    ]);
+  }
+  const before = await readRevisions(services, client, !locksTable);
+  for (const { text, values } of steps) await client.query(text, values);
+  if (planned.ends === "rollback") return;
+  const made = await readRevisions(services, client, false);
+  const problems = services.flatMap((service) => {
+    const [from, to, expected] = [before.get(service) ?? 0, made.get(service) ?? 0, revisions.get(service) ?? 0];
+    // TRUNCATE sees the intents alone: what has none, for they were forgotten, it cannot know.
+    const isAsExpected = locksTable ? from === 0 || to - from >= expected : to - from === expected;
+    return isAsExpected
+      ? []
+      : [`${service}: ${to - from} revisions instead of ${expected} by ${JSON.stringify(steps)}`];
+  });
+  if (problems.length > 0) throw new BrokenPromise(problems);
+}
+
+const revisionRows = z.array(z.object({ service_schema: z.string(), revision: z.int() }));
+
+async function readRevisions(services: string[], client: pg.Client, locks: boolean): Promise<Map<string, number>> {
+  const { rows } = await client.query(
+    `select service_schema, revision from osp_metadata.service_intents where service_schema = any ($1)
+    order by service_schema ${locks ? "for update" : ""}`,
+    [services],
+  );
+  return new Map(revisionRows.parse(rows).map(({ service_schema, revision }) => [service_schema, revision]));
+}
+
+const targetSchema = z.object({
+  revision: z.int(),
+  spec: z.looseObject({
+    service_name: z.string(),
+    workflows: z.array(z.object({ name: z.string(), activities: z.array(z.string()) })),
+    options: z.record(z.string(), z.unknown()),
+  }),
+});
+
+/** To one of the newest revisions that it can go back to; undefined: it has none. */
+async function planRollback(service: string, back: number, model: Model, url: string): Promise<Plan | undefined> {
+  const { rows: targets } = await inSession(url, (client) =>
+    client.query(
+      `select revision, spec from osp_metadata.worker_registry where service_schema = $1 and manifest is not null
+      order by revision desc limit 4`,
+      [service],
+    ));
+  const target = z.array(targetSchema).parse(targets)[back % Math.max(targets.length, 1)];
+  if (target === undefined) return undefined;
+  const { service_name, workflows, options } = target.spec;
+  const row: ServiceRow = { service_name, workflows, options, enabled: true };
+  const steps = [{ text: "select * from osp.rollback($1, $2)", values: [service, target.revision] }];
+  return plan(steps, withRow(model, service, row), [service]);
+}
+
+/** Two sessions change the same two rows: the second waits for the first, and its change is the last. */
+async function editAtOnce(services: string[], number: number, model: Model, url: string): Promise<Model> {
+  const [first, second] = ["first", "second"].map((which) => `Service of the ${which} session of command ${number}`);
+  const byFirst = renamed(model, services, first ?? "");
+  const bySecond = renamed(model, services, second ?? "");
+  await inSession(url, (one) =>
+    inSession(url, async (other) => {
+      let waiting: Promise<Outcome> | undefined;
+      await transact(one, "commit", async () => {
+        await rename(one, services, first ?? "");
+        waiting = transact(other, "commit", () => rename(other, services, second ?? ""));
+        await untilItWaits(one);
+      });
+      await waiting;
+    }));
+  return await resolve(url, [bySecond, byFirst, model]);
+}
+
+/** Two sessions change two rows in opposite orders: one of them is ended, or both come through, one after the other. */
+async function editCrosswise(services: string[], number: number, model: Model, url: string): Promise<Model> {
+  const [first, second] = ["first", "second"].map((which) => `Service of the ${which} session of command ${number}`);
+  await inSession(url, (one) =>
+    inSession(url, (other) =>
+      Promise.all([
+        transact(one, "commit", async () => {
+          for (const service of services) await rename(one, [service], first ?? "");
+        }),
+        transact(other, "commit", async () => {
+          for (const service of services.toReversed()) await rename(other, [service], second ?? "");
+        }),
+      ])));
+  return await resolve(url, [renamed(model, services, second ?? ""), renamed(model, services, first ?? ""), model]);
+}
+
+function renamed(model: Model, services: string[], name: string): Model {
+  let after = model;
+  for (const service of services) {
+    const row = model.get(service);
+    if (row !== undefined) after = withRow(after, service, { ...row, service_name: name });
+  }
+  return after;
+}
+
+async function rename(client: pg.Client, services: string[], name: string): Promise<void> {
+  await client.query(`update osp.services set service_name = $2 where service_schema = any ($1)`, [services, name]);
+}
+
+/** Until somebody waits for what this session holds; where the rows are not there nobody will. */
+async function untilItWaits(holder: pg.Client): Promise<void> {
+  for (let looks = 0; looks < 20; looks++) {
+    const { rowCount } = await holder.query(
+      `select from pg_stat_activity where pg_backend_pid() = any (pg_blocking_pids(pid))`,
+    );
+    if (rowCount !== null && rowCount > 0) return;
+    await pause(10);
+  }
+}

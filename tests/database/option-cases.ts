@@ -14,6 +14,7 @@ const accepted = [
   { max_concurrent_activities: 1000, max_activities_per_second: 0.01, max_task_queue_activities_per_second: 100_000 },
   { replicas: 50 },
   { activities: {} },
+  { replay_gate: false },
   { activities: { first: {} } },
   {
     activities: {
@@ -54,6 +55,8 @@ const wrong = [
   ["activity_max_attempts", true, "must be a whole number"],
   ["max_activities_per_second", "10", "must be a number"],
   ["replicas", 2.5, "must be a whole number"],
+  ["replay_gate", "false", "must be true or false"],
+  ["replay_gate", 0, "must be true or false"],
   ["activity_retry", 5, "must be an object"],
   ["activity_retry", null, "must be an object"],
   ["activities", [], "must be an object of activities and their options"],

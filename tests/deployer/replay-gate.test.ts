@@ -59,7 +59,11 @@ const gateOf = (mostOfType: number) => createReplayGate(temporal, scratch, mostO
 beforeAll(async () => {
   fixture = await startServiceFixture();
   temporal = openTemporal({ TEMPORAL_ADDRESS: fixture.address });
-  worker = startWorker(stagedCode(OLD).path, { MANIFEST_PATH: "manifest.json", TEMPORAL_ADDRESS: fixture.address });
+  worker = startWorker(stagedCode(OLD).path, {
+    MANIFEST_PATH: "manifest.json",
+    TEMPORAL_ADDRESS: fixture.address,
+    OSP_ACTIVITY_NETWORKS: "127.0.0.0/8",
+  });
   await worker.event("worker.ready", 60_000);
   for (const name of ["first", "second", "third"]) {
     const handle = await fixture.client.workflow.start("approve", {

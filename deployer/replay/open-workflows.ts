@@ -37,7 +37,7 @@ export async function listOpenWorkflows(
   for (const { query, most } of lists) found.push(...await list(temporal, query, most));
   const isTooLarge = ({ historySize = 0 }: WorkflowExecutionInfo) => historySize > MOST_HISTORY_BYTES;
   const ofType = Map.groupBy(found.filter((workflow) => !isTooLarge(workflow)), ({ type }) => type);
-  const workflows = [...ofType.values()].flatMap((found) => found.slice(0, mostOfType)).map(
+  const workflows = [...ofType.values()].flatMap((newest) => newest.slice(0, mostOfType)).map(
     ({ workflowId, runId, type }) => ({ workflowId, runId, type, taskQueue }),
   );
   return { workflows, tooLarge: found.filter(isTooLarge).map(({ workflowId }) => workflowId) };
@@ -47,11 +47,11 @@ export async function listOpenWorkflows(
 async function list(temporal: TemporalService, query: string, most: number): Promise<WorkflowExecutionInfo[]> {
   const client = new Client({ connection: temporal.connection, namespace: temporal.namespace });
   return await temporal.ask(async () => {
-    const found: WorkflowExecutionInfo[] = [];
+    const newest: WorkflowExecutionInfo[] = [];
     for await (const workflow of client.workflow.list({ query, pageSize: Math.min(most, 1000) })) {
-      if (found.push(workflow) >= most) break;
+      if (newest.push(workflow) >= most) break;
     }
-    return found;
+    return newest;
   });
 }
 

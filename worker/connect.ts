@@ -61,10 +61,21 @@ function isTransient(error: unknown, waitedMs: number): boolean {
   const status = grpcStatus(error);
   if (status === GRPC.notFound) return waitedMs < NAMESPACE_GRACE_MS;
   if (status !== undefined) return status !== GRPC.permissionDenied && status !== GRPC.unauthenticated;
-  // TLS spoken to a plaintext port, unreadable PEM: transport errors by name only.
-  return error instanceof TransportError &&
-    !/InvalidContentType|ParseError|InvalidCertificate/.test(describeError(error));
+  return error instanceof TransportError && !REFUSED.test(describeError(error));
 }
+
+/**
+ * Transport errors that no further try cures, known by their words alone: TLS spoken to a plaintext port, unreadable PEM,
+ * certificates that one side does not take, and what the first call of a connection was refused with (an API key).
+ */
+const REFUSED = new RegExp(
+  [
+    "InvalidContentType|ParseError|InvalidCertificate",
+    "fatal alert: (CertificateRequired|BadCertificate|UnknownCA|CertificateUnknown|CertificateExpired)",
+    "does not have valid authentication credentials",
+    "does not have permission to execute the specified operation",
+  ].join("|"),
+);
 
 /** 1 s, doubling to 15 s; 20 % either way, so that a fleet does not knock in step. */
 function backoffMs(attempt: number): number {

@@ -8,9 +8,16 @@ export interface Certificates {
   key: string;
 }
 
-/** An authority made for this run, and a certificate of a host by it. Both expire within a day. */
-export async function createCertificates(host: string): Promise<Certificates> {
-  const authority = await generate([{ name: "commonName", value: "Railway stand-in authority" }], {
+/**
+ * An authority made for this run, and a certificate of a host by it. Both expire within a day.
+ *
+ * @param usage which end of a connection shows the certificate
+ */
+export async function createCertificates(
+  host: string,
+  usage: "serverAuth" | "clientAuth" = "serverAuth",
+): Promise<Certificates> {
+  const authority = await generate([{ name: "commonName", value: "Stand-in authority" }], {
     ...validity(),
     extensions: [
       { name: "basicConstraints", cA: true, critical: true },
@@ -23,7 +30,7 @@ export async function createCertificates(host: string): Promise<Certificates> {
     extensions: [
       { name: "basicConstraints", cA: false, critical: true },
       { name: "keyUsage", digitalSignature: true, critical: true },
-      { name: "extKeyUsage", serverAuth: true },
+      { name: "extKeyUsage", [usage]: true },
       { name: "subjectAltName", altNames: [{ type: 2, value: host }] },
     ],
   });

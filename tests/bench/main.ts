@@ -11,6 +11,10 @@ import { measureRecipes, SERVER_SETTINGS } from "./recipes.ts";
 import type { BenchResult } from "./result.ts";
 import { withDatabase, withServer, withStack } from "./scratch.ts";
 import { measureTriggerCost } from "./trigger-cost.ts";
+import { measureDrains } from "./worker/drains.ts";
+import { measureWorkflowRate } from "./worker/rate.ts";
+import { withWorkerStand } from "./worker/stand.ts";
+import { measureWorkerStart } from "./worker/start.ts";
 
 interface Tools {
   write: (line: string) => void;
@@ -38,6 +42,18 @@ const parts: Part[] = [
     title: "From an insert to a polling worker",
     measure: ({ write, progress, untilTold }) =>
       withStack(process.env, progress, (stack) => untilTold(measureInsertToPolling(stack, write))),
+  },
+  {
+    name: "worker",
+    title: "The worker beside a hand-written one, and its drains",
+    measure: ({ write, untilTold }) =>
+      withWorkerStand((stand) =>
+        untilTold((async () => [
+          ...await measureWorkerStart(stand, write),
+          await measureWorkflowRate(stand, write),
+          await measureDrains(stand, write),
+        ])())
+      ),
   },
   {
     name: "claims",

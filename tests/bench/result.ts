@@ -3,7 +3,7 @@ export interface BenchResult {
   name: string;
   value: number;
   /** `ratio`: against the peer or the floor of the same run that `raw` shows. */
-  unit: "ms" | "s" | "MiB" | "ratio";
+  unit: "ms" | "s" | "MiB" | "ratio" | "count";
   /** What `value` is to come to; null: for information. */
   goal: number | null;
   /** Whether `value` may be at most the goal, or must be at least. */

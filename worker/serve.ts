@@ -1,0 +1,70 @@
+import { setTimeout as pause } from "node:timers/promises";
+import type { Manifest } from "../supabase/functions/_shared/manifest.ts";
+import { capacityOf } from "./capacity.ts";
+import type { WorkerConfig } from "./config.ts";
+import { connect } from "./connect.ts";
+import { createWorkersFromManifest, workerIdentity } from "./create-worker-from-manifest.ts";
+import type { HealthServer } from "./health-server.ts";
+import type { ServiceQueue } from "./load-service.ts";
+import type { Log } from "./log.ts";
+import { checkReadiness, type ReadinessDeps } from "./readiness.ts";
+import { runWorkers } from "./run-workers.ts";
+import { installRuntime } from "./sdk-log.ts";
+import type { StopSignal } from "./stop-signal.ts";
+import { watchAccess } from "./watch-access.ts";
+
+interface Serving {
+  config: WorkerConfig;
+  manifest: Manifest;
+  queues: ServiceQueue[];
+  health: HealthServer | undefined;
+  stop: StopSignal;
+  log: Log;
+  /** Told what writes out the SDK's last lines before the process ends. */
+  onFlush: (flush: () => void) => void;
+}
+
+/** Polls until the process is told to stop. The SDK is loaded with this file: a bad manifest is told before, at once. */
+export async function serve({ config, manifest, queues, health, stop, log, onFlush }: Serving): Promise<void> {
+  const { drainSeconds, connectDeadlineSeconds, temporal, memoryMb } = config;
+  const { namespace } = temporal;
+  const sdk = installRuntime(log);
+  onFlush(sdk.flush);
+  const connection = await connect(temporal, connectDeadlineSeconds, log);
+  const capacity = capacityOf(memoryMb, queues.length);
+  log.info({
+    event: "worker.capacity",
+    memory_mb: memoryMb,
+    cached_workflows: capacity.cachedWorkflows,
+    workflow_tasks: capacity.workflowTasks,
+    activities: manifest.options.max_concurrent_activities ?? capacity.activities,
+  });
+  const workers = await createWorkersFromManifest({ manifest, queues, connection, namespace, drainSeconds, capacity });
+
+  const signal = stop.beginDraining((name) =>
+    log.info({ event: "worker.draining", signal: name, drain_seconds: drainSeconds })
+  );
+  const identity = workerIdentity(manifest);
+  void announceReadiness({ connection, namespace, identity, workers }, health, signal, log);
+  const accessLost = watchAccess(connection, namespace);
+  await runWorkers({ workers, drainSeconds, stop: signal, accessLost, lastError: sdk.lastError });
+}
+
+/** Logs `worker.ready` once Temporal has seen every queue polled. */
+async function announceReadiness(
+  deps: ReadinessDeps,
+  health: HealthServer | undefined,
+  stop: AbortSignal,
+  log: Log,
+): Promise<void> {
+  health?.reportReadiness(() => checkReadiness(deps));
+  for (let waitMs = 20; !stop.aborted; waitMs = Math.min(waitMs * 1.5, 1_000)) {
+    const { ready } = await checkReadiness(deps);
+    if (ready && !stop.aborted) {
+      const task_queues = deps.workers.map(({ taskQueue }) => taskQueue);
+      log.info({ event: "worker.ready", task_queues, identity: deps.identity, port: health?.port });
+      return;
+    }
+    await pause(waitMs);
+  }
+}

@@ -111,6 +111,22 @@ test("a push of a change is a new revision, and what runs goes on with it", asyn
   expect(second?.code).not.toBe(first?.code);
 });
 
+test("code that running workflows cannot go on with is not deployed: they end under the older revision", async () => {
+  const running = await start("c-4", 3_600_000);
+  await eventually(() => running.query<string>("status"), (status) => status === "waiting, 0 reminders sent");
+  const before = readFileSync(join(sources, "workflows.ts"), "utf8");
+  edit("workflows.ts", "await registerClaim(input);", "await registerClaim(input);\n  await remindAssessor(claim);");
+  const pushed = await osp("code", "push", "claims", ".", "--wait");
+  expect(pushed.exitCode).toBe(1);
+  const [, second, third] = await deployments();
+  expect([second?.deployment_status, third?.deployment_status]).toEqual(["deployed", "failed"]);
+  expect(third?.error_message).toMatch(/^1 of 1 open workflows .*workflow "c-4" \(processClaim\): .*TMPRL1100/s);
+  expect(pushed.all).toContain(`workflow "c-4" (processClaim)`);
+  await running.signal("decide", "approved");
+  expect(await running.result()).toBe("c-4 was paid 12.50");
+  writeFileSync(join(sources, "workflows.ts"), before);
+});
+
 test("a push that does not fit is refused with every problem, and nothing is stored", async () => {
   const objects = () => stack.query(`select name from storage.objects where bucket_id = 'code' order by name`);
   const before = await objects();
@@ -126,14 +142,14 @@ test("a push that does not fit is refused with every problem, and nothing is sto
     `activity "remindAssessor": ./code/activities.mjs exports no such function; it exports `,
   );
   expect(await objects()).toEqual(before);
-  expect(await deployments()).toHaveLength(2);
+  expect(await deployments()).toHaveLength(3);
 });
 
 test("a rollback brings the earlier code back", async () => {
   const [first] = await deployments();
   await stack.query(`select osp.rollback('claims', 1)`);
-  const [, , third] = await eventually(deployments, (rows) => rows[2]?.deployment_status === "deployed");
-  expect(third?.code).toBe(first?.code);
+  const rows = await eventually(deployments, ([, , , fourth]) => fourth?.deployment_status === "deployed");
+  expect(rows[3]?.code).toBe(first?.code);
   const claim = await start("c-3", 3_600_000);
   await claim.signal("decide", "rejected");
   expect(await claim.result()).toBe("c-3 rejected");

@@ -40,6 +40,10 @@ const MOST_OUTPUT = 1024 * 1024;
 /** More is nobody's answer. */
 const MOST_ANSWER = 16 * MOST_OUTPUT;
 
+/** Foreign code that loops is killed when it is late, but not by a parent that was killed itself: then the kernel does it. */
+const LIMITED = `ulimit -t "$1" || true; shift; exec "$@"`;
+const PROCESSORS_AT_MOST = 8;
+
 /**
  * Runs a program of ours in a process of its own with an empty environment: for what unpacks, bundles or loads foreign code.
  * The process and all that it started are killed when it is late or the signal aborts.
@@ -51,7 +55,9 @@ const MOST_ANSWER = 16 * MOST_OUTPUT;
  */
 export async function runIsolated(run: IsolatedRun): Promise<IsolatedEnd> {
   run.signal?.throwIfAborted();
-  const child = spawn(process.execPath, [...optionsOf(run), run.script, ...(run.args ?? [])], {
+  const command = [process.execPath, ...optionsOf(run), run.script, ...(run.args ?? [])];
+  const cpuSeconds = Math.ceil(run.timeoutMs / 1000) * PROCESSORS_AT_MOST;
+  const child = spawn("/bin/sh", ["-c", LIMITED, "sh", String(cpuSeconds), ...command], {
     env: run.environment ?? {},
     ...(run.cwd === undefined ? {} : { cwd: run.cwd }),
     // A process group of its own, so that what it starts ends with it.

@@ -155,7 +155,9 @@ async function stage(
     await record(claim, deps, "staging", `attempt ${claim.attempt}: fetching and checking its code ${code}`);
   }
   const report = (line: string) => void tell(claim, "staging", line, registry);
-  return await make(claim.manifest_path, manifest, staging, report, signal);
+  // The first revision finds no workflow that another one began.
+  const isGated = code !== undefined || (claim.revision > 1 && await registry.hadOwnCode(claim));
+  return await make({ manifestPath: claim.manifest_path, manifest, isGated }, staging, report, signal);
 }
 
 /** A line for people: that it gets lost is no reason to end the deployment. */

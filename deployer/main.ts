@@ -23,6 +23,9 @@ import { StartError } from "./start-error.ts";
 import { createScratch, removeLeftScratch, type Scratch } from "./scratch.ts";
 import { createWake } from "./wake.ts";
 
+// Node would open a debugger, to whoever reaches its port: a service's own code runs on this machine, though apart from us.
+process.on("SIGUSR1", () => {});
+
 /** sysexits.h: the configuration is wrong, restarting does not help. */
 const EX_CONFIG = 78;
 

@@ -25,6 +25,8 @@ export interface Registry {
   remember(claim: Claim, ids: { serviceId?: string | undefined; deploymentId?: string | undefined }): Promise<boolean>;
   /** Whether it is still to come about: it waits or somebody deploys it, and no newer revision replaces it. */
   isOpen(claim: Claim): Promise<boolean>;
+  /** Whether an older revision of the service had code of its own. */
+  hadOwnCode(claim: Claim): Promise<boolean>;
   /**
    * Ends an attempt. False: the lease was lost, nothing is written. Where the database is away for a moment it is tried
    * again for as long as a lease lasts.
@@ -82,6 +84,7 @@ export function createRegistry(pool: Queryable, settings: RegistrySettings): Reg
       return rowCount === 1 && performance.now() - askedAt < leaseSeconds * 1000;
     },
     isOpen: async (claim) => (await run(IS_OPEN, [claim.id])).rowCount === 1,
+    hadOwnCode: async (claim) => (await run(HAD_OWN_CODE, [claim.service_schema, claim.revision])).rowCount === 1,
     settle: (claim, settlement) => settle(claim, settlement, leaseSeconds),
     async countWaitingIntents(olderThanSeconds) {
       return count(await run(`select osp_metadata.count_waiting_intents($1) as count`, [olderThanSeconds]));
@@ -308,6 +311,17 @@ set
 where r.id = $1 and r.lease_token = $2`;
 
 /** $1 row. */
+/** Of the last hundred. */
+const HAD_OWN_CODE = `
+  select 1 from (
+    select r.manifest from osp_metadata.worker_registry as r
+    where r.service_schema = $1 and r.revision < $2
+    order by r.revision desc
+    limit 100
+  ) as older
+  where older.manifest #>> '{options,code}' is not null
+  limit 1`;
+
 const IS_OPEN = `
 select from osp_metadata.worker_registry as r
 where r.id = $1 and r.deployment_status in ('pending', 'deploying') and (r.manifest is null or r.stop_requested_at is null)`;

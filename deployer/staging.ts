@@ -16,8 +16,16 @@ export interface StagingDeps {
   code: CodeSource;
   /** What `worker --check` bundles is kept there for workers of this machine. */
   cacheDirectory: string;
-  /** What a revision with code of its own must pass. */
+  /** What a revision of a service that has, or had, code of its own must pass. */
   gate: ReplayGate;
+}
+
+/** One revision. */
+export interface ToStage {
+  manifestPath: string;
+  manifest: Manifest;
+  /** The service has, or had, code of its own: its open workflows must be able to go on. */
+  isGated: boolean;
 }
 
 /** Tells how far staging has come: one line for people. */
@@ -31,8 +39,7 @@ type Report = (line: string) => void;
  * @throws the signal's reason
  */
 export async function stageUpload(
-  manifestPath: string,
-  manifest: Manifest,
+  { manifestPath, manifest, isGated }: ToStage,
   deps: StagingDeps,
   report: Report,
   signal: AbortSignal,
@@ -43,10 +50,10 @@ export async function stageUpload(
   try {
     await orNoRoom(writeManifest(join(directory.path, manifestPath), manifest));
     if (archive !== undefined) await unpackCode(archive, directory.path, signal);
-    if (!isBuiltIn(manifest)) {
-      const bundles = await check(directory.path, manifestPath, deps, report, signal);
-      if (archive !== undefined) await deps.gate.check({ manifest, codeRoot: directory.path, bundles }, report, signal);
-    }
+    const bundles = isBuiltIn(manifest)
+      ? new Map<string, string>()
+      : await check(directory.path, manifestPath, deps, report, signal);
+    if (isGated) await deps.gate.check({ manifest, codeRoot: directory.path, bundles }, report, signal);
     return directory;
   } catch (error) {
     await directory.remove().catch(() => {});

@@ -16,8 +16,8 @@ export interface IsolatedRun {
   signal?: AbortSignal;
   /**
    * What it may read besides our own sources and packages, and what it may write. It can start no process then, and no thread
-   * and no native code but where `threads` and `addons` say so: Node's permission model, which native code is not held to. Left out: it may do
-   * what this process may.
+   * and no native code but where `threads` and `addons` say so: Node's permission model, which native code is not held to, and which leaves the network
+   * open. Left out: it may do what this process may.
    */
   access?: { read?: string[]; write?: string[]; addons?: boolean; threads?: boolean };
   /** Of JavaScript objects, in MB. */
@@ -102,11 +102,12 @@ function readableByAll(): string[] {
 }
 
 function optionsOf({ access, heapMb }: IsolatedRun): string[] {
-  const heap = heapMb === undefined ? [] : [`--max-old-space-size=${heapMb}`];
-  if (access === undefined) return heap;
+  // A child of its own might send SIGUSR1, and what listens then runs whatever connects.
+  const always = ["--disable-sigusr1", ...(heapMb === undefined ? [] : [`--max-old-space-size=${heapMb}`])];
+  if (access === undefined) return always;
   const read = new Set([...readableByAll(), ...(access.read ?? []), ...(access.write ?? [])]);
   return [
-    ...heap,
+    ...always,
     "--permission",
     ...(access.addons === true ? ["--allow-addons"] : []),
     ...(access.threads === true ? ["--allow-worker"] : []),

@@ -4,12 +4,14 @@
  */
 import { readFileSync, writeSync } from "node:fs";
 import { json } from "node:stream/consumers";
+import { withoutSignals } from "../host/without-signals.ts";
 import { checkBundle } from "./check-bundle.ts";
 import { importActivities } from "./import-activities.ts";
 import { type ActivitiesAnswer, inspectRequestSchema } from "./inspect-code.ts";
 
 if (import.meta.main) {
   const request = inspectRequestSchema.parse(await json(process.stdin));
+  withoutSignals();
   const answer = request.kind === "workflows"
     ? checkBundle(readFileSync(request.bundlePath, "utf8"), request.expected)
     : await describeActivities(request.file);

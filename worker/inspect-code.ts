@@ -61,7 +61,7 @@ export async function inspectActivities({ file, kind }: ModuleFile): Promise<Ins
 
 /**
  * Pushed code may be anybody's who could write to Storage, and is looked at on the deployer's machine: it sees its own
- * files. Code that lies in a code root was put there by whoever runs the worker.
+ * files and the network, and signals nobody. Code that lies in a code root was put there by whoever runs the worker.
  */
 async function inspect(request: InspectRequest, file: string, isPushed: boolean): Promise<IsolatedEnd> {
   return await runIsolated({

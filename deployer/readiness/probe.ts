@@ -7,7 +7,8 @@ import type { Deployment } from "./readiness.ts";
 import type { TemporalService } from "./temporal-service.ts";
 
 /** Old and new workers share a queue, and Temporal gives a task to any of them. */
-const MOST_TRIES = 20;
+const QUICK_TRIES = 20;
+const SLOW_MS = 2_000;
 /** An idle worker answers within 0.1 s (facts/temporal-worker.md, 11.2); one that is new and busy has this long. */
 const TRY_SECONDS = 10;
 /** A worker that took the task and hangs loses it to another one. */
@@ -22,8 +23,6 @@ export interface Probe {
    * @returns why the queue is still unproven; undefined: this revision's worker has run it
    */
   try(queue: string, signal: AbortSignal): Promise<string | undefined>;
-  /** Whether a queue has had all its tries. */
-  isExhausted(): boolean;
 }
 
 export function createProbe(temporal: TemporalService, { serviceSchema, revision }: Deployment): Probe {
@@ -34,7 +33,8 @@ export function createProbe(temporal: TemporalService, { serviceSchema, revision
     async try(queue, signal) {
       if (proven.has(queue)) return undefined;
       const number = (tries.get(queue) ?? 0) + 1;
-      tries.set(queue, number);
+      // Beside many old workers chance may take longer: the new one polls, so what is left of the time is used slowly.
+      if (number > QUICK_TRIES) await pause(SLOW_MS, undefined, { signal });
       const handle = await temporal.ask(() =>
         client.workflow.start(PROBE_WORKFLOW, {
           taskQueue: queue,
@@ -45,6 +45,7 @@ export function createProbe(temporal: TemporalService, { serviceSchema, revision
           priority: { priorityKey: 1 },
         })
       );
+      tries.set(queue, number);
       const ran = await whoRan(temporal, handle, signal);
       if (ran.failure !== undefined) return `the probe workflow on ${queue} did not run: ${ran.failure}`;
       const worker = parseWorkerIdentity(ran.identity);
@@ -54,7 +55,6 @@ export function createProbe(temporal: TemporalService, { serviceSchema, revision
       }
       return `${number} probe workflows on ${queue} were run by other workers, the last one by ${ran.identity}`;
     },
-    isExhausted: () => [...tries].some(([queue, number]) => !proven.has(queue) && number >= MOST_TRIES),
   };
 }
 

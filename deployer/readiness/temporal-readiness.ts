@@ -36,7 +36,7 @@ export function createTemporalReadiness(temporal: TemporalService, timeoutMs: nu
           isUnavailable = true;
         }
         signal.throwIfAborted();
-        if (performance.now() - began > timeoutMs || probe.isExhausted()) {
+        if (performance.now() - began > timeoutMs) {
           return { ready: false, reason, isUnavailable };
         }
         await pause(POLL_MS, undefined, { signal });

@@ -43,7 +43,8 @@ export async function replayHistories(
   throw new PlatformError(
     "transient",
     "replay_failed",
-    `Replaying ${request.histories.length} open workflows with the new code ${how}: options.replay_gate: false does without`,
+    `Replaying ${request.histories.length} open workflows with the new code ${how}. Fewer are replayed by ` +
+      "OSP_REPLAY_GATE_WORKFLOWS of the deployer, none by options.replay_gate: false",
     { logTail: `${end.stdout}${end.stderr}` },
   );
 }

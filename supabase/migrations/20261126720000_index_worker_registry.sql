@@ -5,6 +5,10 @@
 
 set lock_timeout = '5s'; -- never a queue of writers behind a migration that waits
 
+-- At once all that is needed below: building an index takes less, and a claim that came in between would be in the way of dropping
+-- the old one, as this would be in its: a deadlock, which the migration always lost.
+do $$ begin lock table osp_metadata.worker_registry in access exclusive mode; end $$;
+
 -- The claim reads the oldest of those that wait or are worked on. Only the claim says `deployment_status || ''`, so nothing else
 -- is planned on this index, nor the claim on another: while few rows wait, reading all of them looks as cheap as reading the
 -- oldest, or as looking one service or one row up, and a plan that is kept from then on reads every row that waits, also when

@@ -150,8 +150,8 @@ describe("what cannot work fails at once with the reason", () => {
       "an archive of something else",
       () => hashed(tarOf([{ name: "readme.txt", content: "hello" }])),
       {
-        error_code: "worker_unusable",
-        error_message: expect.stringContaining(`options.code: there is no file "code/code.json"`),
+        error_code: "code_unusable",
+        error_message: expect.stringContaining(`it holds "readme.txt", which is no part of pushed code`),
       },
     ],
     [

@@ -92,7 +92,7 @@ async function pass(staged: StagedCode, mostOfType = 20): Promise<string[]> {
 }
 
 test("code with which open workflows can go on passes", async () => {
-  expect(await pass(stagedCode(PATCHED))).toEqual(["3 open workflows replay with the new code"]);
+  expect(await pass(stagedCode(PATCHED))).toEqual(["3 open workflows can go on with the new code"]);
 }, 60_000);
 
 test("a change that their histories do not fit is refused with workflow, type and reason", async () => {
@@ -101,7 +101,7 @@ test("a change that their histories do not fit is refused with workflow, type an
     code: "replay_mismatch",
     message: expect.stringMatching(
       RegExp(
-        `^3 of 3 open workflows of service "${schema}" .*older revision keeps running: workflow "${schema}-third" \\(approve\\): ` +
+        `^3 of 3 open workflows of service "${schema}" cannot go on with this revision, which was not deployed: workflow "${schema}-third" \\(approve\\): ` +
           `.*TMPRL1100.*options\\.replay_gate`,
         "s",
       ),
@@ -117,7 +117,7 @@ test("a type that the new code does not have is refused", async () => {
 }, 60_000);
 
 test("of each type only the newest are replayed, as many as the setting says", async () => {
-  expect(await pass(stagedCode(PATCHED), 2)).toEqual(["2 open workflows replay with the new code"]);
+  expect(await pass(stagedCode(PATCHED), 2)).toEqual(["2 open workflows can go on with the new code"]);
   await expect(pass(stagedCode(WITHOUT_TIMER), 1)).rejects.toThrow(`workflow "${schema}-third"`);
   expect(await pass(stagedCode(WITHOUT_TIMER), 0)).toEqual([]);
 }, 90_000);
@@ -126,6 +126,64 @@ test("a service can do without, and its row says so", async () => {
   expect(await pass(stagedCode(WITHOUT_TIMER, { replay_gate: false }))).toEqual([
     "open workflows are not replayed with the new code: options.replay_gate is false",
   ]);
+}, 60_000);
+
+test("what has not begun, or is stuck already, is nothing that new code could break", async () => {
+  const start = async (type: string) => {
+    const workflowId = `${schema}-${type}`;
+    await fixture.client.workflow.start(type, { taskQueue: `${schema}-tasks`, workflowId });
+    onTestFinished(async () => void await fixture.client.workflow.getHandle(workflowId).terminate());
+    return workflowId;
+  };
+  // A name that no code has: its first task fails at once.
+  const stray = await start("aprove");
+  const events = async () => (await fixture.client.workflow.getHandle(stray).fetchHistory()).events;
+  await eventually(events, (found) => found?.some((event) => event.workflowTaskFailedEventAttributes) ?? false);
+  await eventually(
+    async () => (await fixture.client.workflow.count(`WorkflowType = "aprove" AND ExecutionStatus = "Running"`)).count,
+    (count) => count === 1,
+  );
+  expect(await pass(stagedCode(OLD))).toEqual([
+    `not replayed: workflow "${stray}" (it is stuck already)`,
+    "3 open workflows can go on with the new code",
+  ]);
+}, 60_000);
+
+test("a revision without the workflows that run is refused, be it without any code", async () => {
+  const withoutWorkflows = stagedCode(OLD);
+  writeFileSync(
+    join(withoutWorkflows.codeRoot, "code", "code.json"),
+    JSON.stringify({ format: 1, sdk_version: "1.24.0", activities: ["note"] }),
+  );
+  const { code: _, ...options } = withoutWorkflows.manifest.options;
+  const withoutCode = { ...withoutWorkflows, manifest: { ...withoutWorkflows.manifest, options } };
+  for (const staged of [withoutWorkflows, withoutCode]) {
+    await expect(pass(staged)).rejects.toMatchObject({
+      code: "replay_mismatch",
+      message: expect.stringContaining("(approve): code of the service's own began it, and the new revision has none"),
+    });
+  }
+}, 60_000);
+
+test("workflows of the built-in kind go on under any revision", async () => {
+  const builtIn = uniqueSchema();
+  const manifest = manifestOf({
+    schema: builtIn,
+    workflows: { bill: ["charge"] },
+    options: { activity_endpoint: `http://127.0.0.1:${await freePort()}` },
+  });
+  const other = fixture.worker(fixture.codeRoot({ "manifest.json": manifest }));
+  await other.event("worker.ready");
+  const handle = await fixture.client.workflow.start("bill", { taskQueue: `${builtIn}-tasks`, workflowId: builtIn });
+  const isScheduled = async () =>
+    (await handle.fetchHistory()).events?.some((event) => event.activityTaskScheduledEventAttributes) ?? false;
+  await eventually(isScheduled, Boolean);
+  await eventually(
+    async () => (await fixture.client.workflow.count(`TaskQueue = "${builtIn}-tasks" AND WorkflowType = "bill"`)).count,
+    (count) => count === 1,
+  );
+  const staged = { codeRoot: tmpdir(), manifest: parseManifest("manifest.json", manifest), bundles: new Map() };
+  expect(await pass(staged)).toEqual(["1 open workflows can go on with the new code"]);
 }, 60_000);
 
 test("while Temporal is away nothing is said of the code", async () => {

@@ -43,6 +43,19 @@ test("with `access` it reads its own files alone, writes none and starts nothing
   expect(JSON.parse(end.answer)).toEqual(Array(4).fill("ERR_ACCESS_DENIED"));
 });
 
+test("a child of its own cannot open its debugger", async () => {
+  const child = script("signal.mjs", `process.kill(process.ppid, "SIGUSR1");`);
+  const signalled = script(
+    "signalled.mjs",
+    `import { spawnSync } from "node:child_process"; import inspector from "node:inspector"; import { writeSync } from "node:fs";
+     process.on("exit", () => writeSync(3, String(inspector.url())));
+     spawnSync(process.execPath, [${JSON.stringify(child)}]);
+     setTimeout(() => {}, 500);`,
+  );
+  const end = await runIsolated({ script: signalled, timeoutMs: 20_000 });
+  expect([end.signal, end.answer]).toEqual(end.signal === null ? [null, "undefined"] : ["SIGUSR1", ""]);
+});
+
 test("what loops is killed when it is late, with what it started", async () => {
   const pidFile = join(directory, "started.pid");
   const looping = script(

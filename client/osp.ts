@@ -1,5 +1,5 @@
 /** The command `osp`: what OSP's people do from a shell. */
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync, readFileSync, realpathSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
@@ -30,9 +30,8 @@ async function main(argv: string[], environment: Environment): Promise<number> {
   }
   const { schema, directory, set, wait } = parsed;
   const { url, secretKey } = connectionOf(environment, stackOf(environment));
-  // npm runs scripts in its own directory, and says in which it was called.
-  const from = environment["INIT_CWD"] ?? process.cwd();
-  const pushed = await createOspClient({ url, secretKey }).pushServiceCode(schema, resolve(from, directory), {
+  const path = resolve(calledIn(environment), directory);
+  const pushed = await createOspClient({ url, secretKey }).pushServiceCode(schema, path, {
     set,
     wait,
     cacheDirectory: cacheDirectory(environment),
@@ -59,10 +58,24 @@ function parse(argv: string[]) {
   }
 }
 
+const REPOSITORY = fileURLToPath(new URL("../", import.meta.url));
+
+/**
+ * Where whoever called us was. npm runs scripts in the directory of their package, and says in which npm was called: that
+ * counts for `npm run osp` here. A service's own script means its own directory, wherever in it npm was called.
+ */
+function calledIn({ INIT_CWD, npm_package_json: packageFile }: Environment): string {
+  const isOurScript = packageFile !== undefined && isSameFile(packageFile, join(REPOSITORY, "package.json"));
+  return isOurScript && INIT_CWD !== undefined ? INIT_CWD : process.cwd();
+}
+
+function isSameFile(one: string, other: string): boolean {
+  return existsSync(one) && realpathSync(one) === realpathSync(other);
+}
+
 /** What `npm start` of this repository wrote down. */
 function stackOf(environment: Environment): string | undefined {
-  const repository = fileURLToPath(new URL("../", import.meta.url));
-  const file = join(resolve(repository, environment["OSP_STATE_DIR"] ?? ".osp"), "stack.env");
+  const file = join(resolve(REPOSITORY, environment["OSP_STATE_DIR"] ?? ".osp"), "stack.env");
   return existsSync(file) ? readFileSync(file, "utf8") : undefined;
 }
 

@@ -38,10 +38,12 @@ export function parseNetwork(text: string): Network | undefined {
   return { address, prefix, family: version === 4 ? "ipv4" : "ipv6" };
 }
 
+/** Names of those that sign. */
+export const ACTIVITY_SECRETS: readonly string[] = ["OSP_ACTIVITY_SECRET", "OSP_ACTIVITY_SECRET_PREVIOUS"];
+
 /** Names of these settings, as deployer and worker have them. */
 export const ACTIVITY_SETTINGS: readonly string[] = [
-  "OSP_ACTIVITY_SECRET",
-  "OSP_ACTIVITY_SECRET_PREVIOUS",
+  ...ACTIVITY_SECRETS,
   "OSP_ACTIVITY_NETWORKS",
   "OSP_ACTIVITY_PLAIN_HTTP",
 ];

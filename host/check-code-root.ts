@@ -17,7 +17,7 @@ export interface CodeRootToCheck {
 
 /** How `worker --check` ended. `problems` is undefined where it did not come to say so. */
 export interface CodeRootVerdict {
-  /** As worker/exit.ts has them; 0: all that the manifest names is there. */
+  /** As worker/exit.ts has them; 0: all that the manifest names is there. Undefined: it did not come to tell. */
   code: number | undefined;
   problems: string[] | undefined;
   /** What could not be looked at here, though it may well be right. */
@@ -49,14 +49,18 @@ export async function checkCodeRoot(
   });
   const lines = end.stdout.split("\n").flatMap((line) => parseLine(line) ?? []);
   const exit = lines.findLast(({ event }) => event === "worker.exit");
+  const checked = lines.find(({ event }) => event === "worker.checked");
   const late = end.isLate ? [`it is not checked after ${CHECK_MS / 1000} s`] : undefined;
+  const code = end.code ?? exit?.code;
+  // A process that ended well has checked nothing unless it says so.
+  const isUnsaid = code === 0 && checked === undefined;
   return {
-    code: end.code ?? exit?.code,
-    problems: exit?.problems ?? late,
+    code: isUnsaid ? undefined : code,
+    problems: isUnsaid ? ["its process ended before all of it was checked"] : exit?.problems ?? late,
     unverified: lines.filter(({ event }) => event === "worker.exports_unverified").flatMap(({ reason }) =>
       reason ?? []
     ),
-    bundles: new Map(Object.entries(lines.find(({ event }) => event === "worker.checked")?.bundles ?? {})),
+    bundles: new Map(Object.entries(checked?.bundles ?? {})),
     output: `${end.stdout}${end.stderr}`,
   };
 }

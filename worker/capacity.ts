@@ -1,3 +1,5 @@
+import type { ResolvedOptions } from "../supabase/functions/_shared/service-options.ts";
+
 /** What one process takes on, so that the container's memory holds it. */
 export interface Capacity {
   /** Workflows that each queue's Temporal Worker keeps in its cache; others are replayed from their history when they go on. */
@@ -27,6 +29,21 @@ export function capacityOf(limitMb: number, queues: number): Capacity {
     cachedWorkflows: clamp(Math.floor(freeMb / WORKFLOW_MB), 10, 500),
     workflowTasks: tasks,
     activities: tasks,
+  };
+}
+
+/**
+ * Each queue has a Temporal Worker of its own, which knows nothing of the others: what a process may do is shared out. Pure.
+ *
+ * @param queues that have activities
+ */
+export function optionsOfQueue(options: ResolvedOptions, queues: number): ResolvedOptions {
+  const { max_concurrent_activities: atOnce, max_activities_per_second: inSecond } = options;
+  const share = Math.max(1, queues);
+  return {
+    ...options,
+    ...(atOnce === undefined ? {} : { max_concurrent_activities: Math.max(1, Math.floor(atOnce / share)) }),
+    ...(inSecond === undefined ? {} : { max_activities_per_second: inSecond / share }),
   };
 }
 

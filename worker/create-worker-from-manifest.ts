@@ -13,7 +13,10 @@ export interface WorkerSettings {
   connection: NativeConnection;
   namespace: string;
   drainSeconds: number;
+  /** Of each queue. */
   capacity: Capacity;
+  /** Of each queue: its share of the manifest's. */
+  options: Manifest["options"];
 }
 
 /** A Temporal Worker and the queue it polls. */
@@ -33,7 +36,7 @@ export async function createWorkersFromManifest(settings: WorkerSettings): Promi
   const shared = { ...sharedOptions(settings), ...await labels(manifest) };
   return await Promise.all(queues.map(async ({ taskQueue, bundlePath, activities, isPosted }) => ({
     taskQueue,
-    pollsActivities: Object.keys(activities).length > 0,
+    pollsActivities: pollsActivities({ activities }),
     worker: await Worker.create({
       ...shared,
       taskQueue,
@@ -48,8 +51,12 @@ export async function createWorkersFromManifest(settings: WorkerSettings): Promi
 /** Two of these fit into the timeout after which the worker of a posted activity counts as lost (service/activities.ts). */
 const HEARTBEAT_MS = 4_000;
 
+export function pollsActivities({ activities }: Pick<ServiceQueue, "activities">): boolean {
+  return Object.keys(activities).length > 0;
+}
+
 /** Few pollers while idle, more under load. */
-function sharedOptions({ connection, namespace, drainSeconds, capacity, manifest: { options } }: WorkerSettings) {
+function sharedOptions({ connection, namespace, drainSeconds, capacity, options }: WorkerSettings) {
   const pollers = { type: "autoscaling", minimum: 1, initial: 2, maximum: 10 } as const;
   return {
     connection,

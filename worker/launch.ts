@@ -33,8 +33,9 @@ export async function launchWorker(launch: Launch): Promise<never> {
 }
 
 async function run({ environment, codeRoot, args }: Launch, ending: Ending): Promise<void> {
-  const stop = stopSignal(() => end(ending), (name) => end(ending, secondSignal(name)));
   const { isCheck, manifestPath } = parseArguments(args);
+  const endNow = (name: NodeJS.Signals) => end(ending, isCheck ? uncheckedBy(name) : undefined);
+  const stop = stopSignal(endNow, (name) => end(ending, secondSignal(name)));
   const named = manifestPath === undefined ? environment : { ...environment, MANIFEST_PATH: manifestPath };
   const { config, manifest } = await readSettings(named, codeRoot);
   const { service_schema, revision } = manifest;
@@ -82,6 +83,11 @@ function end({ log, flush }: Ending, error?: unknown): never {
   const problems = error === undefined ? [] : error instanceof WorkerExitError ? error.problems : [stackOf(error)];
   log[code === EXIT_CODES.clean ? "info" : "error"]({ event: "worker.exit", code, problems });
   process.exit(code);
+}
+
+/** Whoever asked takes 0 for "all of it is right". */
+function uncheckedBy(name: NodeJS.Signals): WorkerExitError {
+  return new WorkerExitError(EXIT_CODES.fatal, [`${name} came: stopped before it was checked`]);
 }
 
 function secondSignal(name: NodeJS.Signals): WorkerExitError {

@@ -1,9 +1,9 @@
 import { setTimeout as pause } from "node:timers/promises";
 import type { Manifest } from "../supabase/functions/_shared/manifest.ts";
-import { capacityOf } from "./capacity.ts";
+import { capacityOf, optionsOfQueue } from "./capacity.ts";
 import type { WorkerConfig } from "./config.ts";
 import { connect } from "./connect.ts";
-import { createWorkersFromManifest, workerIdentity } from "./create-worker-from-manifest.ts";
+import { createWorkersFromManifest, pollsActivities, workerIdentity } from "./create-worker-from-manifest.ts";
 import type { HealthServer } from "./health-server.ts";
 import type { ServiceQueue } from "./load-service.ts";
 import type { Log } from "./log.ts";
@@ -32,14 +32,16 @@ export async function serve({ config, manifest, queues, health, stop, log, onFlu
   onFlush(sdk.flush);
   const connection = await connect(temporal, connectDeadlineSeconds, log);
   const capacity = capacityOf(memoryMb, queues.length);
+  const options = optionsOfQueue(manifest.options, queues.filter(pollsActivities).length);
   log.info({
     event: "worker.capacity",
     memory_mb: memoryMb,
     cached_workflows: capacity.cachedWorkflows,
     workflow_tasks: capacity.workflowTasks,
-    activities: manifest.options.max_concurrent_activities ?? capacity.activities,
+    activities: options.max_concurrent_activities ?? capacity.activities,
   });
-  const workers = await createWorkersFromManifest({ manifest, queues, connection, namespace, drainSeconds, capacity });
+  const settings = { manifest, queues, connection, namespace, drainSeconds, capacity, options };
+  const workers = await createWorkersFromManifest(settings);
 
   const signal = stop.beginDraining((name) =>
     log.info({ event: "worker.draining", signal: name, drain_seconds: drainSeconds })

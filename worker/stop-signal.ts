@@ -16,7 +16,10 @@ export const HURRIED_DRAIN_SECONDS = 5;
  *
  * @param endUndrained gets the name of the second signal
  */
-export function stopSignal(endNow: () => void, endUndrained: (name: NodeJS.Signals) => void): StopSignal {
+export function stopSignal(
+  endNow: (name: NodeJS.Signals) => void,
+  endUndrained: (name: NodeJS.Signals) => void,
+): StopSignal {
   const drain = new AbortController();
   let onSignal: (name: NodeJS.Signals) => void = endNow;
   for (const name of ["SIGTERM", "SIGINT"] as const) process.on(name, () => onSignal(name));

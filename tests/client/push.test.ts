@@ -439,8 +439,17 @@ describe("the command", () => {
       exitCode: 0,
       stdout: expect.stringContaining("activities: first\nstored: code/s/"),
     });
-    const throughNpm = await osp(["code", "push", "s", "service"], { ...environment, INIT_CWD: join(scratch, "mine") });
+    const throughNpm = await osp(["code", "push", "s", "service"], {
+      ...environment,
+      ...{ INIT_CWD: join(scratch, "mine"), npm_package_json: join(repository, "package.json") },
+    });
     expect(throughNpm.stdout).toContain("was stored already: code/s/");
+    // A service's own script, called somewhere below its package: npm runs it in the package's directory.
+    const ofService = await osp(["code", "push", "s", "mine/service"], {
+      ...environment,
+      ...{ INIT_CWD: join(scratch, "mine", "service"), npm_package_json: join(scratch, "package.json") },
+    });
+    expect(ofService.stdout, ofService.stderr).toContain("was stored already: code/s/");
   });
 
   test("lists every problem, a line each, none of which acts on a terminal", async () => {

@@ -1,3 +1,4 @@
+import { spawnSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -117,6 +118,31 @@ test("an archive that would be refused is not packed either", () => {
   for (const name of ["../a", "a\nb", "/a"]) {
     expect(() => packArchive(new Map([[name, Buffer.from("x")]]))).toThrow(/a path is relative/);
   }
+});
+
+describe("a disk without room is nobody's fault", () => {
+  const archive = packArchive(new Map([["code.json", Buffer.alloc(1024 ** 2, "x")]]));
+  const unavailable = { class: "unavailable", code: "staging_failed" };
+
+  test("full while it is written", async ({ skip }) => {
+    const root = join(directory, "root");
+    // Takes root; a file system of 64 KiB is full at once.
+    const { status } = spawnSync("mount", ["-t", "tmpfs", "-o", "size=64k", "osp-test", root]);
+    if (status !== 0) skip("no file system can be mounted here");
+    const error: unknown = await unpack(archive).catch((thrown: unknown) => thrown);
+    spawnSync("umount", [root]);
+    expect(error).toMatchObject({
+      ...unavailable,
+      message: expect.stringMatching(
+        /^Cannot write below .*: ENOSPC: no space left on device, write\. Is its disk full\?/,
+      ),
+    });
+  });
+
+  test("or before anything is", async () => {
+    rmSync(join(directory, "root"), { recursive: true });
+    await expect(unpack(archive)).rejects.toMatchObject(unavailable);
+  });
 });
 
 test("a signal ends it", async () => {

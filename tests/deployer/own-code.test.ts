@@ -78,7 +78,12 @@ const answering = (result: string) =>
   archiveOf(`export async function first() { return ${JSON.stringify(result)}; }\n`);
 
 test("code from Storage is what the worker runs; it knows no credential, and no log holds the key", async () => {
-  const deployer = start();
+  const secret = "of-the-activities-of-others";
+  const deployer = start({
+    ...storage(),
+    OSP_ACTIVITY_SECRET: secret,
+    OSP_ACTIVITY_SECRET_PREVIOUS: `${secret}-before`,
+  });
   await insert("own", archiveOf(`export async function first() { return process.env; }\n`));
   expect(await ended("own")).toMatchObject({
     deployment_status: "deployed",
@@ -90,6 +95,7 @@ test("code from Storage is what the worker runs; it knows no credential, and no 
     [],
   );
   expect(JSON.stringify(environment)).not.toContain(KEYS.SECRET_KEY);
+  expect(JSON.stringify(environment)).not.toContain(secret);
   await deployer.stop();
   expect(deployer.output()).not.toContain(KEYS.SECRET_KEY);
   expect(machine.workerLog("own", 1)).not.toContain(KEYS.SECRET_KEY);

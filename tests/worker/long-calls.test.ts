@@ -1,4 +1,6 @@
 import { afterAll, beforeAll, expect, onTestFinished, test } from "vitest";
+import { createCaller } from "../../worker/service/caller.ts";
+import { postActivity } from "../../worker/service/post-activity.ts";
 import { eventually } from "../support/services.ts";
 import { reply, type Responder, startActivityServer } from "./support/activity-server.ts";
 import { manifestOf } from "./support/manifests.ts";
@@ -59,4 +61,16 @@ test("a killed worker's call moves on to another worker, long before its hour is
     started?.lastFailure?.message ?? []
   );
   expect(failures).toEqual([expect.stringMatching(/heartbeat timeout/i)]);
+});
+
+// Own workflows give their activities what timeouts they like; timers take whole milliseconds, up to 24.8 days.
+test.each([5_001, 30 * 86_400_000])("a call that may take %d ms is made", async (timeoutMs) => {
+  const server = await startActivityServer((_, response) => reply(response, 200, "done"));
+  onTestFinished(() => server.close());
+  const ids = { workflow_id: "w", run_id: "r", workflow_type: "bill", activity: "one", idempotency_key: "r/1" };
+  const call = { service_schema: "s", revision: 1, attempt: 1, input: null, ...ids };
+  const loopback = [{ address: "127.0.0.1", prefix: 32, family: "ipv4" }] as const;
+  const caller = createCaller({ networks: [...loopback], allowsPlainHttp: true, secrets: [] });
+  expect(await postActivity({ url: server.url, call, timeoutMs, signal: new AbortController().signal }, caller))
+    .toBe("done");
 });

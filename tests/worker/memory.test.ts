@@ -22,7 +22,9 @@ test.for([
     const { limitMb, workflows, activities } = sketch;
     const schema = uniqueSchema();
     const container = createMemoryCgroup(schema, limitMb);
-    if (container === undefined) return skip("no memory cgroup can be made here: that takes root and cgroup v1");
+    if (container === undefined) {
+      return skip("no memory cgroup can be made here: that takes root and a cgroup for writing");
+    }
     const server = await startActivityServer((_, response) => reply(response, 200, PAYLOAD));
     onTestFinished(() => server.close());
     const manifest = manifestOf({

@@ -22,6 +22,18 @@ test("--check takes the manifest's name in place of MANIFEST_PATH", async () => 
   });
 });
 
+test.each(["SIGTERM", "SIGINT"] as const)("--check that gets %s does not say that all is right", async (signal) => {
+  const codeRoot = codeRootWith({ "manifest.json": USABLE });
+  const environment = { MANIFEST_PATH: "manifest.json", OSP_CACHE_DIR: join(codeRoot.path, "cache") };
+  const worker = startWorker(codeRoot.path, environment, ["--check"]);
+  await worker.event("worker.starting"); // bundling is still to come
+  worker.child.kill(signal);
+  expect(await worker.exit()).toMatchObject({
+    code: 70,
+    last: { event: "worker.exit", code: 70, problems: [`${signal} came: stopped before it was checked`] },
+  });
+});
+
 test.each([[["--chekc"]], [["manifest.json"]], [["--check", "manifest.json", "another.json"]]])(
   "arguments that it does not know are refused: %j",
   async (args) => {

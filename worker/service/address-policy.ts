@@ -21,6 +21,8 @@ const IPV4_RANGES = [
   ["a loopback address", "127.0.0.0/8"],
   ["a private address", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"],
   ["a link-local address, such as a cloud's metadata service has", "169.254.0.0/16"],
+  // In no registry, and public by its looks: inside of Azure it answers for the machine's own host.
+  ["the address of Azure's host", "168.63.129.16/32"],
   ["a shared address (carrier-grade NAT)", "100.64.0.0/10"],
   ["a reserved address", "0.0.0.0/8", "192.0.0.0/24", "192.0.2.0/24", "192.88.99.0/24", "198.18.0.0/15"],
   ["a reserved address", "198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/4", "240.0.0.0/4"],
@@ -29,7 +31,8 @@ const IPV6_RANGES = [
   ["a loopback address", "::1/128"],
   ["a private address (unique local)", "fc00::/7"],
   ["a link-local address", "fe80::/10"],
-  ["a reserved address", "2001::/32", "2001:db8::/32", "fec0::/10", "ff00::/8", "::/128", "3fff::/20", "5f00::/16"],
+  ["a reserved address", "2001::/32", "2001:2::/48", "2001:db8::/32", "fec0::/10", "ff00::/8", "::/128"],
+  ["a reserved address", "3fff::/20", "5f00::/16"],
 ] as const;
 const ranges = [...IPV4_RANGES, ...IPV6_RANGES].map(([what, ...networks]) => ({
   what,

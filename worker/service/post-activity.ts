@@ -55,8 +55,7 @@ async function send(
   { url, call, timeoutMs, signal }: Post,
   { postJson, sign, userAgent }: Caller,
 ): Promise<HttpAnswer> {
-  // A little before Temporal's own timeout, whose failure could not say what was waited for.
-  const timeout = AbortSignal.timeout(timeoutMs - Math.min(1_000, timeoutMs / 10));
+  const timeout = AbortSignal.timeout(patienceMs(timeoutMs));
   const body = JSON.stringify(call);
   try {
     return await postJson({
@@ -82,6 +81,14 @@ async function send(
       : `POST ${withoutQuery(url)} failed: ${reasonOf(error)}. Is the endpoint running and reachable from the worker?`;
     throw ApplicationFailure.create({ message, type: "ActivityEndpointUnreachable" });
   }
+}
+
+/** Timers take whole milliseconds, and no more. */
+const LONGEST_TIMER_MS = 2 ** 31 - 1;
+
+/** A little less than Temporal's own timeout, whose failure could not say what was waited for. */
+function patienceMs(timeoutMs: number): number {
+  return Math.min(LONGEST_TIMER_MS, Math.floor(timeoutMs - Math.min(1_000, timeoutMs / 10)));
 }
 
 function readResult(action: string, answer: HttpAnswer): unknown {

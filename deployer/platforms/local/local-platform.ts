@@ -157,7 +157,7 @@ function adoptOne(record: WorkerRecord, workers: Workers, log: WorkerSettings["l
     log.error({ event: "worker.adopt_failed", service_schema, revision, error: formatError(error) });
   if (state === "draining" || (state === "candidate" && !runs(record))) workers.drain([record]);
   else if (!runs(record)) workers.restart(record).catch(complain);
-  else if (record.environment_sha256 !== workers.environmentSha256) workers.renew(record).catch(complain);
+  else if (!workers.isUpToDate(record)) workers.renew(record).catch(complain);
   else log.info({ event: "worker.adopted", service_schema, revision });
 }
 

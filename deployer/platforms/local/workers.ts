@@ -9,6 +9,7 @@ import { endProcess, isRunning } from "../../../host/process-identity.ts";
 import { manifestPath } from "../../../supabase/functions/_shared/manifest.ts";
 import { formatError } from "../../../supabase/functions/_shared/problems.ts";
 import { type DeployRequest, PlatformError } from "../platform.ts";
+import { variablesOfWorker } from "../worker-variables.ts";
 import { createTurns } from "./turns.ts";
 import { boundLog } from "./worker-log.ts";
 import { startWorker, untilReady } from "./worker-process.ts";
@@ -42,14 +43,11 @@ export class Workers {
   readonly #turns = createTurns();
   readonly #decisive: Record<string, string>;
   #holdsLock = () => true;
-  readonly environmentSha256: string;
 
   constructor(settings: WorkerSettings) {
     this.#settings = settings;
     this.#files = createWorkerFiles(settings.directory);
     this.#decisive = { ...settings.decisiveEnvironment, OSP_DRAIN_SECONDS: String(settings.drainSeconds) };
-    const variables = Object.entries(this.#decisive).map(([name, value]) => `${name}=${value}`).toSorted();
-    this.environmentSha256 = createHash("sha256").update(JSON.stringify(variables)).digest("hex");
   }
 
   /** From now on workers are only touched while this says so, asked at each step. */
@@ -112,7 +110,7 @@ export class Workers {
       state: "candidate",
       process: null,
       port: null,
-      environment_sha256: this.environmentSha256,
+      environment_sha256: hashOf(this.#decisiveOf(request.directory, service_schema)),
     };
     return this.#inTurn(record, async (existing) => {
       if (existing?.deployment_id === deploymentId && existing.state !== "draining" && runs(existing)) return existing;
@@ -147,6 +145,12 @@ export class Workers {
   /** Whether what it runs from is still there. */
   isStartable(record: WorkerRecord): boolean {
     return existsSync(join(this.#files.codeRoot(record), manifestPath(record.service_schema)));
+  }
+
+  /** Whether it was started in the environment that it would be started in now. */
+  isUpToDate(record: WorkerRecord): boolean {
+    const decisive = this.#decisiveOf(this.#files.codeRoot(record), record.service_schema);
+    return record.environment_sha256 === hashOf(decisive);
   }
 
   /** Kept running, found dead, and nobody sees to it. */
@@ -215,21 +219,27 @@ export class Workers {
     return record;
   }
 
+  #decisiveOf(codeRoot: string, serviceSchema: string): Record<string, string> {
+    return variablesOfWorker(this.#decisive, codeRoot, serviceSchema);
+  }
+
   async #start(record: WorkerRecord): Promise<WorkerRecord> {
     const { service_schema, revision } = record;
+    const codeRoot = this.#files.codeRoot(record);
+    const decisive = this.#decisiveOf(codeRoot, service_schema);
     const { process, port, child } = await startWorker(
-      this.#files.codeRoot(record),
+      codeRoot,
       this.logFile(record),
       () => this.#assertLock(),
       {
         ...this.#settings.environment,
-        ...this.#decisive,
+        ...decisive,
         MANIFEST_PATH: manifestPath(service_schema),
         OSP_INSTANCE: this.#settings.instance,
       },
     );
     this.#children.set(keyOf(record), child);
-    const started = this.#save({ ...record, process, port, environment_sha256: this.environmentSha256 });
+    const started = this.#save({ ...record, process, port, environment_sha256: hashOf(decisive) });
     this.#settings.log.info({ event: "worker.started", service_schema, revision, pid: process.pid });
     return started;
   }
@@ -250,6 +260,11 @@ export class Workers {
   #graceMs(): number {
     return graceMs(this.#settings.drainSeconds);
   }
+}
+
+function hashOf(environment: Record<string, string>): string {
+  const variables = Object.entries(environment).map(([name, value]) => `${name}=${value}`).toSorted();
+  return createHash("sha256").update(JSON.stringify(variables)).digest("hex");
 }
 
 /** After SIGTERM, before SIGKILL: the worker itself gives up 5 s after its drain time. */

@@ -8,7 +8,7 @@ import type { Variables } from "./railway-api.ts";
 export interface ServiceSettings {
   /** Marker of this database's services. */
   instance: string;
-  /** Temporal's variables and the operator's own. */
+  /** Temporal's variables, those of activities and the operator's own. */
   variables: Variables;
   /** Time that a worker has for what it has begun. */
   drainSeconds: number;

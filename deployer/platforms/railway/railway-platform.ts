@@ -4,6 +4,7 @@ import { formatError } from "../../../supabase/functions/_shared/problems.ts";
 import type { PlatformState } from "../../platform-state.ts";
 import type { Scratch } from "../../scratch.ts";
 import type { Lease, ListedService, Platform } from "../platform.ts";
+import { variablesOfWorker } from "../worker-variables.ts";
 import { type Access, createAccess } from "./access.ts";
 import { type BudgetSettings, createMeter, createRequestBudget, type RequestBudget } from "./budget.ts";
 import type { RailwaySettings } from "./deploy-context.ts";
@@ -76,8 +77,10 @@ export function createRailwayPlatform(settings: RailwayPlatformSettings): Railwa
       const meter = createMeter(budget);
       const { confirm } = request.lease;
       const unfenced = apiWith(meter);
+      const variables = variablesOfWorker(settings.variables, request.directory, request.serviceSchema);
       const context = {
-        ...{ api: apiWith(meter, confirm), unfenced, poller, settings, report, redact, scratch, checkEnvironments },
+        ...{ api: apiWith(meter, confirm), unfenced, poller, report, redact, scratch, checkEnvironments },
+        settings: { ...settings, variables },
       };
       const { looks, ...deployed } = await judged(deployRevision(request, context, signal), signal);
       const { serviceSchema: service_schema, revision } = request;

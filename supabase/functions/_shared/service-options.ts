@@ -61,11 +61,17 @@ export const serviceOptionsSchema = z.strictObject(
     activity_max_attempts: whole(1, 1000).optional(),
     /** Waits between the attempts. */
     activity_retry: retrySchema.optional(),
-    /** Activities that one worker process runs at once; left out: as many as suit its memory. */
+    /**
+     * Activities that one worker process runs at once; left out: as many as suit its memory. A manifest with several task
+     * queues has each of them run its share, at least one.
+     */
     max_concurrent_activities: whole(1, 1000).optional(),
-    /** Activities that one worker process begins in a second; left out: no limit. */
+    /** Activities that one worker process begins in a second, shared out alike; left out: no limit. */
     max_activities_per_second: decimal(0.01, 100_000).optional(),
-    /** Activities that all workers of the service together begin in a second; left out: no limit. */
+    /**
+     * Activities that all workers of the service together begin in a second; left out: no limit. Temporal counts them by
+     * task queue: a service has one, but a manifest with several has as many times that.
+     */
     max_task_queue_activities_per_second: decimal(0.01, 100_000).optional(),
     /** Worker processes of the service; left out: as the platform is set up, else one. */
     replicas: whole(1, 50).optional(),

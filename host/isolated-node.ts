@@ -40,8 +40,11 @@ const MOST_OUTPUT = 1024 * 1024;
 /** More is nobody's answer. */
 const MOST_ANSWER = 16 * MOST_OUTPUT;
 
-/** Foreign code that loops is killed when it is late, but not by a parent that was killed itself: then the kernel does it. */
-const LIMITED = `ulimit -t "$1" || true; shift; exec "$@"`;
+/**
+ * Foreign code that loops is killed when it is late, but not by a parent that was killed itself: then the kernel does it. What the
+ * shell adds to the environment is taken out again.
+ */
+const LIMITED = `ulimit -t "$1" || true; shift; exec /usr/bin/env -u PWD -u OLDPWD -u SHLVL -u _ "$@"`;
 const PROCESSORS_AT_MOST = 8;
 
 /**

@@ -22,7 +22,7 @@ function unpack(archive: Buffer, directory: string): { problem?: string; no_room
   try {
     const files = unpackArchive(archive, CODE_LIMITS);
     const unknown = [...files.keys()].find((name) => !KNOWN.has(name));
-    if (unknown !== undefined) return `it holds "${unknown}", which is no part of pushed code`;
+    if (unknown !== undefined) return { problem: `it holds "${unknown}", which is no part of pushed code` };
     for (const [name, content] of files) {
       mkdirSync(dirname(join(directory, name)), { recursive: true });
       writeFileSync(join(directory, name), content, { flag: "wx", mode: 0o644 });

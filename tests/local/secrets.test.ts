@@ -135,10 +135,14 @@ describe("each process has the variables that it needs, and the secrets of its o
       holds: ["the secret key", "the doorbell's secret", "the deployer's password", "the activities' secret"],
     },
     worker: {
-      variables: [
-        ...[...always, "TZ", "NODE_EXTRA_CA_CERTS", "OSP_CACHE_DIR", "TEMPORAL_ADDRESS", "OSP_DRAIN_SECONDS"],
-        ...["MANIFEST_PATH", "OSP_INSTANCE", "PORT", ...activities],
-      ],
+      variables: ["NODE_OPTIONS", "NODE_COMPILE_CACHE", ...[
+        ...always,
+        "TZ",
+        "NODE_EXTRA_CA_CERTS",
+        "OSP_CACHE_DIR",
+        "TEMPORAL_ADDRESS",
+        "OSP_DRAIN_SECONDS",
+      ], ...["MANIFEST_PATH", "OSP_INSTANCE", "PORT", ...activities]],
       holds: ["the activities' secret"],
     },
   };

@@ -36,7 +36,9 @@ export interface OwnCodeRun {
 export async function runOwnCode(run: OwnCodeRun): Promise<ExampleOutcome> {
   const { directory, addresses, onStatus, signal } = run;
   const sources = join(directory, OWN_CODE_SERVICE);
-  await cp(join(REPOSITORY, "examples", OWN_CODE_SERVICE), sources, { recursive: true });
+  const example = join(REPOSITORY, "examples", OWN_CODE_SERVICE);
+  // Whoever tried the example has installed its packages there.
+  await cp(example, sources, { recursive: true, filter: (path) => !path.includes(join(example, "node_modules")) });
   await symlink(join(REPOSITORY, "node_modules"), join(sources, "node_modules"));
   onStatus("pushing its code");
   const pushed = await osp(["code", "push", OWN_CODE_SERVICE, sources], run);
@@ -68,7 +70,9 @@ async function runThroughChange(sources: string, run: OwnCodeRun): Promise<Workf
       await running.signal("decide", "approved");
       return await running.result();
     });
-    return { name: WORKFLOW, result, error: null, isAsExpected: result === OWN_CODE_RESULT };
+    const isAsExpected = result === OWN_CODE_RESULT;
+    const error = isAsExpected ? null : `expected ${OWN_CODE_RESULT}: is examples/${OWN_CODE_SERVICE} as it came?`;
+    return { name: WORKFLOW, result, error, isAsExpected };
   } catch (error) {
     if (signal.aborted) throw error;
     return { name: WORKFLOW, result: null, error: formatError(error), isAsExpected: false };

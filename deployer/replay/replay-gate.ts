@@ -173,7 +173,7 @@ function mismatchError(mismatches: Mismatch[], count: number, schema: string): P
       `deployed: ${told.join("; ")}${
         more(mismatches)
       }. Keep what they do by patched() of @temporalio/workflow, wait until they ` +
-      "have ended, or set options.replay_gate to false",
+      `have ended and run select osp.redeploy('${schema}'), or set options.replay_gate to false`,
   );
 }
 

@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { type Claim, readClaims, SUSPECT_FROM, type UnreadableClaim } from "./claim.ts";
 import type { Settlement } from "./outcome.ts";
+import { unlocked } from "./registry-writes.ts";
 import { createReports } from "./report.ts";
 import { COUNTED, createSettlements, type Settle } from "./settle.ts";
 import { createStatements, type Queryable } from "./statements.ts";
@@ -17,8 +18,10 @@ export interface Registry {
   claim(limit: number, takesSuspect?: boolean): Promise<Claim[]>;
   /** Milliseconds until the next lease runs out, of whichever deployer; not above 0 where one has. Undefined: there is none. */
   nextExpiryMs(): Promise<number | undefined>;
-  /** Prolongs leases; a token that is not in the answer has been lost. */
+  /** Prolongs leases. A token that is not in the answer has been lost, or somebody has its row locked: `renewAlone` tells. */
   renew(tokens: string[]): Promise<Renewal[]>;
+  /** Prolongs a lease, and waits a moment for its row. Undefined: it has been lost. @throws also where the row stays locked */
+  renewAlone(token: string): Promise<Renewal | undefined>;
   /** Records how far an attempt has come. False: the lease was lost, nothing is written. */
   report(claim: Claim, step: string, line: string): Promise<boolean>;
   /** Persists ids of the platform; what is left out stays. False: the lease was lost; then nothing may be changed any more. */
@@ -50,14 +53,18 @@ export interface RegistrySettings {
 /** An unreadable stop is put off, not failed: what was deleted must not go on running. */
 const UNREADABLE_DELAY_SECONDS = 60;
 
+/** A row that somebody keeps locked must not hold up the next renewal. */
+const RENEW_LOCK_TIMEOUT_MS = 1000;
+
 /** It compares every service: some seconds for a hundred thousand. What it has found is written, waited for or not. */
 const RECONCILE_TIMEOUT_MS = 30_000;
 
 export function createRegistry(pool: Queryable, settings: RegistrySettings): Registry {
-  const { owner, platform, leaseSeconds, renewTimeoutMs } = settings;
+  const { owner, platform, leaseSeconds } = settings;
   const run = createStatements(pool);
   const report = createReports(run);
   const settle = createSettlements(run, () => pool.ending === true);
+  const renewBy = createRenewals(pool, settings);
   return {
     async claim(limit, takesSuspect = true) {
       const { rows } = await run(CLAIM, [owner, limit, leaseSeconds, platform, takesSuspect]);
@@ -70,9 +77,11 @@ export function createRegistry(pool: Queryable, settings: RegistrySettings): Reg
       return z.tuple([z.object({ ms: z.number().nullable() })]).parse(rows)[0].ms ?? undefined;
     },
     async renew(tokens) {
-      if (tokens.length === 0) return [];
-      const { rows } = await run(RENEW, [tokens, leaseSeconds], renewTimeoutMs);
-      return z.array(renewalSchema).parse(rows);
+      return tokens.length === 0 ? [] : await renewBy(RENEW_UNLOCKED, tokens);
+    },
+    async renewAlone(token) {
+      const [renewal] = await renewBy(RENEW, [token]);
+      return renewal;
     },
     report: (claim, step, line) => report({ claim, step, line }),
     async remember(claim, { serviceId, deploymentId }) {
@@ -96,6 +105,15 @@ export function createRegistry(pool: Queryable, settings: RegistrySettings): Reg
       const { rows } = await run(`select instance from osp_metadata.platforms where name = $1`, [platform]);
       return z.tuple([z.object({ instance: z.string() })]).parse(rows)[0].instance;
     },
+  };
+}
+
+function createRenewals(connections: Queryable, { leaseSeconds, renewTimeoutMs }: RegistrySettings) {
+  const run = createStatements(connections);
+  const lockTimeout = `${Math.ceil(Math.min(RENEW_LOCK_TIMEOUT_MS, renewTimeoutMs / 2))}ms`;
+  return async (statement: string, tokens: string[]): Promise<Renewal[]> => {
+    const { rows } = await run(statement, [tokens, leaseSeconds, lockTimeout], renewTimeoutMs);
+    return z.array(renewalSchema).parse(rows);
   };
 }
 
@@ -284,20 +302,22 @@ where r.deployment_status = 'deploying'`;
  * (worker_registry_lease_check); to say so as well would offer the planner indexes of all rows that are being deployed.
  */
 
-/** $1 tokens, $2 lease in seconds. Locks in the order in which deployments are enqueued and superseded: no deadlock. */
+/** $1 tokens, $2 lease in seconds, $3 how long a lock is waited for. Locks in the order in which deployments are enqueued and superseded: no deadlock. */
 const RENEW = `
 with held as materialized (
   select r.id
   from osp_metadata.worker_registry as r
-  where r.lease_token = any ($1::uuid[])
+  where r.lease_token = any ($1::uuid[]) and (select set_config('lock_timeout', $3, true)) is not null
   order by r.service_schema, r.revision
-  for update
+  for update of r
 )
 update osp_metadata.worker_registry as r
 set lease_expires_at = clock_timestamp() + make_interval(secs => $2)
 from held
 where r.id = held.id
 returning r.lease_token, r.manifest is not null and r.stop_requested_at is not null as is_superseded`;
+
+const RENEW_UNLOCKED = unlocked(RENEW);
 
 /** $1 row, $2 token, $3 service, $4 deployment; null leaves what is there. */
 const REMEMBER = `

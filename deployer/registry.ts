@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { type Claim, readClaims, SUSPECT_FROM, type UnreadableClaim } from "./claim.ts";
 import type { Settlement } from "./outcome.ts";
+import { createLockWaits } from "./lock-waits.ts";
 import { unlocked } from "./registry-writes.ts";
 import { createReports } from "./report.ts";
 import { COUNTED, createSettlements, type Settle } from "./settle.ts";
@@ -59,12 +60,15 @@ const RENEW_LOCK_TIMEOUT_MS = 1000;
 /** It compares every service: some seconds for a hundred thousand. What it has found is written, waited for or not. */
 const RECONCILE_TIMEOUT_MS = 30_000;
 
-export function createRegistry(pool: Queryable, settings: RegistrySettings): Registry {
+/** @param renewals where leases are renewed: of its own where other statements may wait long for a connection of the pool */
+export function createRegistry(pool: Queryable, settings: RegistrySettings, renewals: Queryable = pool): Registry {
   const { owner, platform, leaseSeconds } = settings;
   const run = createStatements(pool);
-  const report = createReports(run);
-  const settle = createSettlements(run, () => pool.ending === true);
-  const renewBy = createRenewals(pool, settings);
+  const isEnding = () => pool.ending === true;
+  const waiting = createLockWaits(leaseSeconds, isEnding);
+  const report = createReports(run, waiting);
+  const settle = createSettlements(run, waiting, isEnding);
+  const renewBy = createRenewals(renewals, settings);
   return {
     async claim(limit, takesSuspect = true) {
       const { rows } = await run(CLAIM, [owner, limit, leaseSeconds, platform, takesSuspect]);
@@ -86,9 +90,13 @@ export function createRegistry(pool: Queryable, settings: RegistrySettings): Reg
     report: (claim, step, line) => report({ claim, step, line }),
     async remember(claim, { serviceId, deploymentId }) {
       const askedAt = performance.now();
-      const { rowCount } = await run(REMEMBER, [claim.id, claim.lease_token, serviceId, deploymentId]);
+      const values = [claim.id, claim.lease_token, serviceId, deploymentId];
+      const write = async (statement: string, lockTimeout: string) =>
+        (await run(statement, [...values, lockTimeout])).rowCount === 1;
+      const isHeld = await write(REMEMBER_UNLOCKED, "0") ||
+        await waiting((lockTimeout) => write(REMEMBER, lockTimeout));
       // An answer that a paused process reads after its lease tells of the past.
-      return rowCount === 1 && performance.now() - askedAt < leaseSeconds * 1000;
+      return isHeld && performance.now() - askedAt < leaseSeconds * 1000;
     },
     isOpen: async (claim) => (await run(IS_OPEN, [claim.id])).rowCount === 1,
     settle: (claim, settlement) => settle(claim, settlement, leaseSeconds),
@@ -319,13 +327,21 @@ returning r.lease_token, r.manifest is not null and r.stop_requested_at is not n
 
 const RENEW_UNLOCKED = unlocked(RENEW);
 
-/** $1 row, $2 token, $3 service, $4 deployment; null leaves what is there. */
+/** $1 row, $2 token, $3 service, $4 deployment; null leaves what is there. $5 how long a lock is waited for. */
 const REMEMBER = `
+with held as materialized (
+  select r.id
+  from osp_metadata.worker_registry as r
+  where r.id = $1 and r.lease_token = $2 and (select set_config('lock_timeout', $5, true)) is not null
+  for update of r
+)
 update osp_metadata.worker_registry as r
 set
   platform_service_id = coalesce($3, r.platform_service_id),
   platform_deployment_id = coalesce($4, r.platform_deployment_id)
-where r.id = $1 and r.lease_token = $2`;
+from held
+where r.id = held.id`;
+const REMEMBER_UNLOCKED = unlocked(REMEMBER);
 
 /** $1 row. */
 const IS_OPEN = `

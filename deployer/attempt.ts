@@ -100,8 +100,7 @@ async function deploy(claim: Claim, deps: AttemptDeps, signal: AbortSignal): Pro
   const { registry, platform, readiness, idle } = deps;
   const manifest = await verifyManifest(claim);
   const lines = createLines(claim, registry, signal);
-  // Whatever ends it: the settlement must not overtake a line, which would then be nobody's.
-  const upload = await stage(claim, manifest, deps, lines, signal).finally(lines.told);
+  const upload = await stage(claim, manifest, deps, lines, signal);
   try {
     await record(claim, deps, "deploying", `attempt ${claim.attempt}: deploying on ${platform.name}`);
     let workerVersion: string | undefined;
@@ -137,6 +136,7 @@ async function deploy(claim: Claim, deps: AttemptDeps, signal: AbortSignal): Pro
     };
   } finally {
     await upload.remove();
+    // Whatever ends it: the settlement must not overtake a line, which would then be nobody's.
     await lines.told();
   }
 }
@@ -155,7 +155,11 @@ async function stage(
     await record(claim, deps, "staging", `attempt ${claim.attempt}: fetching and checking its code ${code}`);
   }
   const report = (line: string) => lines.tell("staging", line);
-  return await make(claim.manifest_path, manifest, staging, report, signal);
+  try {
+    return await make(claim.manifest_path, manifest, staging, report, signal);
+  } finally {
+    await lines.told();
+  }
 }
 
 /** Lines for people, written one after the other; that one gets lost is no reason to end the deployment. */

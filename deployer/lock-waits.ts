@@ -32,6 +32,6 @@ export function createLockWaits(leaseSeconds: number, isEnding: () => boolean): 
 }
 
 /** lock_not_available: the lock was waited for in vain. */
-export function isLocked(error: unknown): boolean {
+function isLocked(error: unknown): boolean {
   return error instanceof Error && "code" in error && error.code === "55P03";
 }

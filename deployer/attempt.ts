@@ -99,8 +99,8 @@ async function stop(claim: Claim, deps: AttemptDeps, signal: AbortSignal): Promi
 async function deploy(claim: Claim, deps: AttemptDeps, signal: AbortSignal): Promise<Settlement> {
   const { registry, platform, readiness, idle } = deps;
   const manifest = await verifyManifest(claim);
-  const upload = await stage(claim, manifest, deps, signal);
-  let told: Promise<unknown> = Promise.resolve();
+  const lines = createLines(claim, registry, signal);
+  const upload = await stage(claim, manifest, deps, lines, signal);
   try {
     await record(claim, deps, "deploying", `attempt ${claim.attempt}: deploying on ${platform.name}`);
     let workerVersion: string | undefined;
@@ -121,12 +121,11 @@ async function deploy(claim: Claim, deps: AttemptDeps, signal: AbortSignal): Pro
       remember: (ids: PlatformIds) => remember(claim, ids, deps),
       untilTemporalAnswers: (asking: AbortSignal) => untilTemporalAnswers(readiness, asking),
       async untilServing(serving: AbortSignal) {
+        await lines.told();
         workerVersion = await untilServing(claim, manifest, deps, serving);
       },
     };
-    const report = (line: string) => {
-      told = tell(claim, "deploying", line, registry);
-    };
+    const report = (line: string) => lines.tell("deploying", line);
     signal.throwIfAborted();
     const deployed = await platform.deploy(request, report, signal);
     return {
@@ -137,8 +136,8 @@ async function deploy(claim: Claim, deps: AttemptDeps, signal: AbortSignal): Pro
     };
   } finally {
     await upload.remove();
-    // Lines wait for each other: the settlement must not overtake the last, which would then be nobody's.
-    await told;
+    // Whatever ends it: the settlement must not overtake a line, which would then be nobody's.
+    await lines.told();
   }
 }
 
@@ -147,6 +146,7 @@ async function stage(
   claim: Claim,
   manifest: Manifest,
   deps: AttemptDeps,
+  lines: Lines,
   signal: AbortSignal,
 ): Promise<ScratchDirectory> {
   const { registry, staging, stage: make = stageUpload } = deps;
@@ -154,15 +154,36 @@ async function stage(
   if (code !== undefined) {
     await record(claim, deps, "staging", `attempt ${claim.attempt}: fetching and checking its code ${code}`);
   }
-  const report = (line: string) => void tell(claim, "staging", line, registry);
   // The first revision finds no workflow that another one began.
   const isGated = code !== undefined || (claim.revision > 1 && await registry.hadOwnCode(claim));
-  return await make({ manifestPath: claim.manifest_path, manifest, isGated }, staging, report, signal);
+  const report = (line: string) => lines.tell("staging", line);
+  try {
+    return await make({ manifestPath: claim.manifest_path, manifest, isGated }, staging, report, signal);
+  } finally {
+    await lines.told();
+  }
 }
 
-/** A line for people: that it gets lost is no reason to end the deployment. */
-async function tell(claim: Claim, step: string, line: string, registry: Registry): Promise<void> {
-  await registry.report(claim, step, line).catch(() => {});
+/** Lines for people, written one after the other; that one gets lost is no reason to end the deployment. */
+interface Lines {
+  tell(step: string, line: string): void;
+  /** Resolves when all that were told are written, or cannot be. */
+  told(): Promise<void>;
+}
+
+function createLines(claim: Claim, registry: Registry, signal: AbortSignal): Lines {
+  let told = Promise.resolve();
+  const write = async (step: string, line: string) => {
+    // Nobody may write it any more; its row may be locked, and each line would wait for that.
+    if (signal.reason === "lease_lost") return;
+    await registry.report(claim, step, line).catch(() => {});
+  };
+  return {
+    tell(step, line) {
+      told = told.then(() => write(step, line));
+    },
+    told: () => told,
+  };
 }
 
 /** @throws {PlatformError} unavailable */

@@ -5,7 +5,7 @@ export interface BatcherOptions<Item, Result> {
   keyOf(item: Item): string;
   /** Results by key; waits for no lock. What has no result is sent alone, and so are all where the database refuses one. */
   sendTogether(items: Item[]): Promise<Map<string, Result & {}>>;
-  /** Waits for locks. */
+  /** Waits for locks, of which many may be asked for at once. */
   sendAlone(item: Item): Promise<Result>;
 }
 

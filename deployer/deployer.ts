@@ -3,6 +3,7 @@ import { attempt, type AttemptDeps } from "./attempt.ts";
 import { createComplaint } from "./complaint.ts";
 import type { Doorbell } from "./doorbell.ts";
 import { createHands, type Hands } from "./hands.ts";
+import { renewLeases } from "./renew-leases.ts";
 import type { Supervision } from "./supervision.ts";
 import type { Wake } from "./wake.ts";
 
@@ -36,11 +37,12 @@ const LOSS_TICK_MS = 100;
 
 /** Claims and deploys until `signal` aborts; what is in hand is then settled, or handed back after the grace. */
 export async function runDeployer(deps: DeployerDeps, signal: AbortSignal): Promise<void> {
-  const { concurrency, leaseSeconds } = deps.settings;
+  const { registry, log } = deps;
+  const { concurrency, leaseSeconds, renewSeconds } = deps.settings;
   const hands = createHands({ concurrency, leaseSeconds, onFree: deps.wake.wake });
   const background = new AbortController();
   const beside = [
-    renewLeases(hands, deps, background.signal),
+    renewLeases({ hands, registry, renewSeconds, log }, background.signal),
     endWhatIsLost(hands, deps, background.signal),
     sweep(deps, signal),
   ];
@@ -48,7 +50,7 @@ export async function runDeployer(deps: DeployerDeps, signal: AbortSignal): Prom
 
   const isFree = await hands.empty(deps.settings.shutdownSeconds * 1000);
   if (!isFree) {
-    deps.log.info({ event: "deployer.handing_back", deployments: hands.size });
+    log.info({ event: "deployer.handing_back", deployments: hands.size });
     hands.abortAll("shutdown");
     await hands.empty(5000);
   }
@@ -83,22 +85,6 @@ async function untilNextLook({ registry, settings }: DeployerDeps): Promise<numb
   // What has run out already, and was not claimed, waits for something else.
   const expiryMs = await registry.nextExpiryMs().catch(() => undefined) ?? 0;
   return expiryMs > 0 ? Math.min(pollMs, expiryMs + EXPIRY_SLACK_MS) : pollMs;
-}
-
-async function renewLeases(
-  hands: Hands,
-  { registry, settings, log }: DeployerDeps,
-  signal: AbortSignal,
-): Promise<void> {
-  const complaint = createComplaint(log, "renewal");
-  while (!signal.aborted) {
-    await pause(settings.renewSeconds * 1000, undefined, { signal }).catch(() => {});
-    const tokens = hands.tokens();
-    if (tokens.length === 0) continue;
-    const askedAt = performance.now();
-    const renewals = await complaint.about(registry.renew(tokens), undefined);
-    if (renewals !== undefined) hands.renewed(tokens, renewals, askedAt);
-  }
 }
 
 /** Beside the renewal, which may be waiting for a database that does not answer. */

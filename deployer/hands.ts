@@ -33,8 +33,10 @@ export interface Hands {
    */
   take(claim: Claim, claimedAt: number, work: (signal: AbortSignal, idle: Idle) => Promise<void>): Promise<void>;
   tokens(): string[];
-  /** A token that was asked for and is not renewed has been lost; `askedAt` is when it was asked for. */
-  renewed(asked: string[], renewals: Renewal[], askedAt: number): void;
+  /** Its lease goes on from `askedAt`, when that was asked for; the work ends where a newer revision replaces it. */
+  renewed(renewal: Renewal, askedAt: number): void;
+  /** Ends the work on a lease that somebody else has by now. */
+  lost(token: string): void;
   /** Ends the work on every lease that nobody could renew in time. */
   abortExpired(): void;
   abortAll(cause: AbortCause): void;
@@ -72,17 +74,13 @@ export function createHands({ concurrency, leaseSeconds, onFree }: HandsSettings
       return ended;
     },
     tokens: () => [...held.keys()],
-    renewed(asked, renewals, askedAt) {
-      const byToken = new Map(renewals.map((renewal) => [renewal.lease_token, renewal]));
-      for (const token of asked) {
-        const renewal = byToken.get(token);
-        const lease = held.get(token);
-        if (lease === undefined) continue; // settled meanwhile
-        lease.expiresAt = expiry(askedAt);
-        if (renewal === undefined) end(token, "lease_lost");
-        else if (renewal.is_superseded) end(token, "superseded");
-      }
+    renewed({ lease_token: token, is_superseded: isSuperseded }, askedAt) {
+      const lease = held.get(token);
+      if (lease === undefined) return; // settled meanwhile
+      lease.expiresAt = Math.max(lease.expiresAt, expiry(askedAt));
+      if (isSuperseded) end(token, "superseded");
     },
+    lost: (token) => end(token, "lease_lost"),
     abortExpired() {
       const now = performance.now();
       for (const [token, lease] of held) if (lease.expiresAt <= now) end(token, "lease_lost");

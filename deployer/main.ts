@@ -7,7 +7,7 @@ import { createCodeSource } from "./code/create-code-source.ts";
 import { type DeployerConfig, parseConfig, parseStoppingConfig } from "./config.ts";
 import { runDeployer } from "./deployer.ts";
 import { createDoorbell } from "./doorbell.ts";
-import { openPool } from "./open-pool.ts";
+import { openPool, openRenewalPool } from "./open-pool.ts";
 import { createPlatform } from "./platforms/create-platform.ts";
 import { stopAllWorkers } from "./platforms/local/stop-all.ts";
 import { workersDirectory } from "./platforms/local/worker-record.ts";
@@ -38,6 +38,7 @@ async function main(arguments_: string[]): Promise<number> {
   const config = parseConfig(process.env);
   const log = pino({ base: { deployer: config.owner }, timestamp: pino.stdTimeFunctions.isoTime });
   const pool = openPool(config.DATABASE_URL, config.OSP_LEASE_SECONDS);
+  const renewals = openRenewalPool(config.DATABASE_URL, config.OSP_LEASE_SECONDS);
   const registry = createRegistry(pool, {
     owner: config.owner,
     platform: config.OSP_PLATFORM,
@@ -46,7 +47,7 @@ async function main(arguments_: string[]): Promise<number> {
     renewTimeoutMs: (config.OSP_LEASE_SECONDS - config.OSP_RENEW_SECONDS) * 500,
     onUnreadable: ({ service_schema, problem }, outcome) =>
       log.error({ event: "claim.unreadable", service_schema, problem, outcome }),
-  });
+  }, renewals);
   const stop = untilToldToStop(log);
   const temporal = config.OSP_READINESS === "temporal" ? openTemporal(config.temporal) : undefined;
   const scratch = createScratch();
@@ -57,7 +58,7 @@ async function main(arguments_: string[]): Promise<number> {
   } finally {
     await temporal?.close();
     await scratch.close().catch(() => {});
-    await pool.end();
+    await Promise.all([pool.end(), renewals.end()]);
   }
   log.info({ event: "deployer.stopped" });
   return 0;

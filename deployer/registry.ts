@@ -1,6 +1,8 @@
 import { z } from "zod";
 import { type Claim, readClaims, SUSPECT_FROM, type UnreadableClaim } from "./claim.ts";
 import type { Settlement } from "./outcome.ts";
+import { createLockWaits } from "./lock-waits.ts";
+import { unlocked } from "./registry-writes.ts";
 import { createReports } from "./report.ts";
 import { COUNTED, createSettlements, type Settle } from "./settle.ts";
 import { createStatements, type Queryable } from "./statements.ts";
@@ -17,8 +19,10 @@ export interface Registry {
   claim(limit: number, takesSuspect?: boolean): Promise<Claim[]>;
   /** Milliseconds until the next lease runs out, of whichever deployer; not above 0 where one has. Undefined: there is none. */
   nextExpiryMs(): Promise<number | undefined>;
-  /** Prolongs leases; a token that is not in the answer has been lost. */
+  /** Prolongs leases. A token that is not in the answer has been lost, or somebody has its row locked: `renewAlone` tells. */
   renew(tokens: string[]): Promise<Renewal[]>;
+  /** Prolongs a lease, and waits a moment for its row. Undefined: it has been lost. @throws also where the row stays locked */
+  renewAlone(token: string): Promise<Renewal | undefined>;
   /** Records how far an attempt has come. False: the lease was lost, nothing is written. */
   report(claim: Claim, step: string, line: string): Promise<boolean>;
   /** Persists ids of the platform; what is left out stays. False: the lease was lost; then nothing may be changed any more. */
@@ -52,14 +56,21 @@ export interface RegistrySettings {
 /** An unreadable stop is put off, not failed: what was deleted must not go on running. */
 const UNREADABLE_DELAY_SECONDS = 60;
 
+/** A row that somebody keeps locked must not hold up the next renewal. */
+const RENEW_LOCK_TIMEOUT_MS = 1000;
+
 /** It compares every service: some seconds for a hundred thousand. What it has found is written, waited for or not. */
 const RECONCILE_TIMEOUT_MS = 30_000;
 
-export function createRegistry(pool: Queryable, settings: RegistrySettings): Registry {
-  const { owner, platform, leaseSeconds, renewTimeoutMs } = settings;
+/** @param renewals where leases are renewed: of its own where other statements may wait long for a connection of the pool */
+export function createRegistry(pool: Queryable, settings: RegistrySettings, renewals: Queryable = pool): Registry {
+  const { owner, platform, leaseSeconds } = settings;
   const run = createStatements(pool);
-  const report = createReports(run);
-  const settle = createSettlements(run, () => pool.ending === true);
+  const isEnding = () => pool.ending === true;
+  const waiting = createLockWaits(leaseSeconds, isEnding);
+  const report = createReports(run, waiting);
+  const settle = createSettlements(run, waiting, isEnding);
+  const renewBy = createRenewals(renewals, settings);
   return {
     async claim(limit, takesSuspect = true) {
       const { rows } = await run(CLAIM, [owner, limit, leaseSeconds, platform, takesSuspect]);
@@ -72,16 +83,22 @@ export function createRegistry(pool: Queryable, settings: RegistrySettings): Reg
       return z.tuple([z.object({ ms: z.number().nullable() })]).parse(rows)[0].ms ?? undefined;
     },
     async renew(tokens) {
-      if (tokens.length === 0) return [];
-      const { rows } = await run(RENEW, [tokens, leaseSeconds], renewTimeoutMs);
-      return z.array(renewalSchema).parse(rows);
+      return tokens.length === 0 ? [] : await renewBy(RENEW_UNLOCKED, tokens);
+    },
+    async renewAlone(token) {
+      const [renewal] = await renewBy(RENEW, [token]);
+      return renewal;
     },
     report: (claim, step, line) => report({ claim, step, line }),
     async remember(claim, { serviceId, deploymentId }) {
       const askedAt = performance.now();
-      const { rowCount } = await run(REMEMBER, [claim.id, claim.lease_token, serviceId, deploymentId]);
+      const values = [claim.id, claim.lease_token, serviceId, deploymentId];
+      const write = async (statement: string, lockTimeout: string) =>
+        (await run(statement, [...values, lockTimeout])).rowCount === 1;
+      const isHeld = await write(REMEMBER_UNLOCKED, "0") ||
+        await waiting((lockTimeout) => write(REMEMBER, lockTimeout));
       // An answer that a paused process reads after its lease tells of the past.
-      return rowCount === 1 && performance.now() - askedAt < leaseSeconds * 1000;
+      return isHeld && performance.now() - askedAt < leaseSeconds * 1000;
     },
     isOpen: async (claim) => (await run(IS_OPEN, [claim.id])).rowCount === 1,
     hadOwnCode: async (claim) => (await run(HAD_OWN_CODE, [claim.service_schema, claim.revision])).rowCount === 1,
@@ -99,6 +116,15 @@ export function createRegistry(pool: Queryable, settings: RegistrySettings): Reg
       const { rows } = await run(`select instance from osp_metadata.platforms where name = $1`, [platform]);
       return z.tuple([z.object({ instance: z.string() })]).parse(rows)[0].instance;
     },
+  };
+}
+
+function createRenewals(connections: Queryable, { leaseSeconds, renewTimeoutMs }: RegistrySettings) {
+  const run = createStatements(connections);
+  const lockTimeout = `${Math.ceil(Math.min(RENEW_LOCK_TIMEOUT_MS, renewTimeoutMs / 2))}ms`;
+  return async (statement: string, tokens: string[]): Promise<Renewal[]> => {
+    const { rows } = await run(statement, [tokens, leaseSeconds, lockTimeout], renewTimeoutMs);
+    return z.array(renewalSchema).parse(rows);
   };
 }
 
@@ -287,14 +313,14 @@ where r.deployment_status = 'deploying'`;
  * (worker_registry_lease_check); to say so as well would offer the planner indexes of all rows that are being deployed.
  */
 
-/** $1 tokens, $2 lease in seconds. Locks in the order in which deployments are enqueued and superseded: no deadlock. */
+/** $1 tokens, $2 lease in seconds, $3 how long a lock is waited for. Locks in the order in which deployments are enqueued and superseded: no deadlock. */
 const RENEW = `
 with held as materialized (
   select r.id
   from osp_metadata.worker_registry as r
-  where r.lease_token = any ($1::uuid[])
+  where r.lease_token = any ($1::uuid[]) and (select set_config('lock_timeout', $3, true)) is not null
   order by r.service_schema, r.revision
-  for update
+  for update of r
 )
 update osp_metadata.worker_registry as r
 set lease_expires_at = clock_timestamp() + make_interval(secs => $2)
@@ -302,13 +328,23 @@ from held
 where r.id = held.id
 returning r.lease_token, r.manifest is not null and r.stop_requested_at is not null as is_superseded`;
 
-/** $1 row, $2 token, $3 service, $4 deployment; null leaves what is there. */
+const RENEW_UNLOCKED = unlocked(RENEW);
+
+/** $1 row, $2 token, $3 service, $4 deployment; null leaves what is there. $5 how long a lock is waited for. */
 const REMEMBER = `
+with held as materialized (
+  select r.id
+  from osp_metadata.worker_registry as r
+  where r.id = $1 and r.lease_token = $2 and (select set_config('lock_timeout', $5, true)) is not null
+  for update of r
+)
 update osp_metadata.worker_registry as r
 set
   platform_service_id = coalesce($3, r.platform_service_id),
   platform_deployment_id = coalesce($4, r.platform_deployment_id)
-where r.id = $1 and r.lease_token = $2`;
+from held
+where r.id = held.id`;
+const REMEMBER_UNLOCKED = unlocked(REMEMBER);
 
 /** $1 row. */
 /** Of the last hundred. */

@@ -1,4 +1,5 @@
 import { createBatcher } from "./batcher.ts";
+import type { RunWaiting } from "./lock-waits.ts";
 import { type ClaimKeys, keysOf, unlocked, writesJson, writtenIds } from "./registry-writes.ts";
 import type { RunStatement } from "./statements.ts";
 
@@ -9,19 +10,24 @@ interface Report {
 }
 
 /** Records how far attempts have come, those of one moment together. False: the lease was lost, nothing is written. */
-export function createReports(run: RunStatement): (report: Report) => Promise<boolean> {
-  const send = async (statement: string, reports: Report[]) =>
-    writtenIds(
-      await run(statement, [writesJson(reports.map(({ claim, ...report }) => ({ ...keysOf(claim), ...report })))]),
-    );
+export function createReports(run: RunStatement, waiting: RunWaiting): (report: Report) => Promise<boolean> {
+  const send = async (statement: string, lockTimeout: string, reports: Report[]) =>
+    writtenIds(await run(statement, [writesJson(reports.map(columnsOf)), lockTimeout]));
   return createBatcher({
     keyOf: ({ claim }) => claim.id,
-    sendTogether: (reports) => send(REPORT_UNLOCKED, reports),
-    sendAlone: async (report) => (await send(REPORT, [report])).size === 1,
+    sendTogether: (reports) => send(REPORT_UNLOCKED, LOCK_TIMEOUT_TOGETHER, reports),
+    sendAlone: (report) => waiting(async (lockTimeout) => (await send(REPORT, lockTimeout, [report])).size === 1),
   });
 }
 
-/** $1 reports, a JSON array. Locks as RENEW does. */
+function columnsOf({ claim, ...report }: Report) {
+  return { ...keysOf(claim), ...report };
+}
+
+/** A locked row is skipped; this is for a locked attempt. */
+const LOCK_TIMEOUT_TOGETHER = "500ms";
+
+/** $1 reports, a JSON array, $2 how long a lock is waited for. Locks as RENEW does. */
 const REPORT = `
 with given as (
   select * from jsonb_to_recordset($1::jsonb) as g (id uuid, lease_token uuid, attempt_id bigint, step text, line text)
@@ -29,6 +35,7 @@ with given as (
   select r.id, g.attempt_id, g.step, g.line
   from given as g
   inner join osp_metadata.worker_registry as r on r.id = g.id and r.lease_token is not distinct from g.lease_token
+  where (select set_config('lock_timeout', $2, true)) is not null
   order by r.service_schema, r.revision
   for update of r
 ), reached as (

@@ -1,5 +1,6 @@
 import { setTimeout as pause } from "node:timers/promises";
 import { createBatcher } from "./batcher.ts";
+import type { RunWaiting } from "./lock-waits.ts";
 import type { Settlement } from "./outcome.ts";
 import { type ClaimKeys, keysOf, unlocked, writesJson, writtenIds } from "./registry-writes.ts";
 import { settlementColumns } from "./settlement.ts";
@@ -21,17 +22,18 @@ type SettledClaim = ClaimKeys & {
 export type Settle = (claim: SettledClaim, settlement: Settlement, forSeconds: number) => Promise<boolean>;
 
 const SETTLE_AGAIN_MS = 200;
-/** What is replaced is locked too, by whoever holds it: many that go together do not wait for that, each alone does. */
-const LOCK_TIMEOUT = { together: "500ms", alone: "0" };
+/** What is replaced is locked too, by whoever holds it: many that go together do not wait long for that, each alone does. */
+const LOCK_TIMEOUT_TOGETHER = "500ms";
 
 /** Ends attempts, those of one moment together. */
-export function createSettlements(run: RunStatement, isEnding: () => boolean): Settle {
+export function createSettlements(run: RunStatement, waiting: RunWaiting, isEnding: () => boolean): Settle {
   const send = async (statement: string, lockTimeout: string, settlements: ClaimSettlement[]) =>
     writtenIds(await run(statement, [writesJson(settlements.map(columnsOf)), lockTimeout]));
   const settleOnce = createBatcher<ClaimSettlement, boolean>({
     keyOf: ({ claim }) => claim.id,
-    sendTogether: (settlements) => send(SETTLE_UNLOCKED, LOCK_TIMEOUT.together, settlements),
-    sendAlone: async (settlement) => (await send(SETTLE, LOCK_TIMEOUT.alone, [settlement])).size === 1,
+    sendTogether: (settlements) => send(SETTLE_UNLOCKED, LOCK_TIMEOUT_TOGETHER, settlements),
+    sendAlone: (settlement) =>
+      waiting(async (lockTimeout) => (await send(SETTLE, lockTimeout, [settlement])).size === 1),
   });
   return async (claim, settlement, forSeconds) => {
     const deadline = performance.now() + forSeconds * 1000;

@@ -14,7 +14,8 @@ const SERVICES = 20;
 
 /**
  * From the commit of a registry row to the moment at which a deployer has it, beside the peer's way from the commit of a job to
- * its start: the same database, the same run, turn by turn, each with its own defaults (four at once).
+ * its start: the same database, the same run, turn by turn, each with its own defaults (four at once). Neither waits for the
+ * disk when it has taken one (synchronous_commit off); what adds them does.
  */
 export async function measureClaimLatency(stack: LoadStack, write: (line: string) => void): Promise<BenchResult[]> {
   const pool = new pg.Pool({ connectionString: stack.databaseUrl, max: 2 });

@@ -4,7 +4,7 @@ import { pino } from "pino";
 import { parseConfig } from "../../deployer/config.ts";
 import { runDeployer } from "../../deployer/deployer.ts";
 import { createDoorbell } from "../../deployer/doorbell.ts";
-import { openPool } from "../../deployer/open-pool.ts";
+import { openPool, openRenewalPool } from "../../deployer/open-pool.ts";
 import type { Platform } from "../../deployer/platforms/platform.ts";
 import { platformReadiness } from "../../deployer/readiness/readiness.ts";
 import { createRegistry, type Registry } from "../../deployer/registry.ts";
@@ -41,6 +41,7 @@ function tellClaims(registry: Registry): Registry {
 const config = parseConfig(process.env);
 const log = pino({ level: "warn" });
 const pool = openPool(config.DATABASE_URL, config.OSP_LEASE_SECONDS);
+const renewals = openRenewalPool(config.DATABASE_URL, config.OSP_LEASE_SECONDS);
 /** Nothing is staged: ten thousand directories would be a benchmark of the disk. */
 const scratch: Scratch = {
   directory: () => Promise.resolve({ path: "", remove: () => Promise.resolve() }),
@@ -59,7 +60,7 @@ await runDeployer({
     platform: config.OSP_PLATFORM,
     leaseSeconds: config.OSP_LEASE_SECONDS,
     renewTimeoutMs: (config.OSP_LEASE_SECONDS - config.OSP_RENEW_SECONDS) * 500,
-  })),
+  }, renewals)),
   platform: noPlatform,
   readiness: platformReadiness,
   stage: () => scratch.directory("none"),
@@ -83,5 +84,5 @@ await runDeployer({
   log,
 }, stop.signal);
 await listening;
-await pool.end();
+await Promise.all([pool.end(), renewals.end()]);
 process.disconnect?.();

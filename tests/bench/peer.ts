@@ -13,6 +13,13 @@ export interface PeerSettings {
   completesInBatches?: boolean;
 }
 
+/** Where the peer's sessions do not wait for the disk when they commit, as our claims do not: otherwise the disk is compared. */
+export function peerUrl(databaseUrl: string): string {
+  const url = new URL(databaseUrl);
+  url.searchParams.set("options", "-c synchronous_commit=off");
+  return url.href;
+}
+
 export async function installPeer(pool: pg.Pool): Promise<void> {
   const utils = await makeWorkerUtils({ pgPool: pool, logger: silent });
   await utils.migrate();

@@ -2,6 +2,7 @@ import { fork } from "node:child_process";
 import { once } from "node:events";
 import { fileURLToPath } from "node:url";
 import { z } from "zod";
+import { peerUrl } from "./peer.ts";
 
 const messageSchema = z.object({ claimed: z.array(z.string()), at: z.number() });
 /** Ids of registry rows, or of the peer's jobs, that a process has in hand from `at` on, in milliseconds since the epoch. */
@@ -25,9 +26,9 @@ export function startLoadDeployer(databaseUrl: string, settings: Record<string, 
   return startProgram("load-deployer.ts", { DATABASE_URL: databaseUrl, OSP_PLATFORM: "local", ...settings });
 }
 
-/** The peer's worker with its own defaults. */
+/** The peer's worker with its own defaults, but for the disk, which it does not wait for. */
 export function startPeerWorker(databaseUrl: string): ClaimingProgram {
-  return startProgram("peer-worker.ts", { DATABASE_URL: databaseUrl });
+  return startProgram("peer-worker.ts", { DATABASE_URL: peerUrl(databaseUrl) });
 }
 
 function startProgram(file: string, environment: Record<string, string>): ClaimingProgram {

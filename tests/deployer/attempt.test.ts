@@ -2,10 +2,11 @@ import { pino } from "pino";
 import { afterAll, beforeEach, expect, test } from "vitest";
 import { attempt } from "../../deployer/attempt.ts";
 import { runDeployer } from "../../deployer/deployer.ts";
-import type { Platform } from "../../deployer/platforms/platform.ts";
+import { type Platform, PlatformError } from "../../deployer/platforms/platform.ts";
 import { platformReadiness } from "../../deployer/readiness/readiness.ts";
 import { createRegistry, type Registry } from "../../deployer/registry.ts";
 import { createScratch } from "../../deployer/scratch.ts";
+import type { stageUpload } from "../../deployer/staging.ts";
 import { createWake } from "../../deployer/wake.ts";
 import { useDatabase } from "../support/database.ts";
 import { idle } from "../support/deploy-request.ts";
@@ -94,6 +95,54 @@ test("a stop that fails is tried again for as long as it takes, also when its de
   const stopping = platformThat({ stop: () => Promise.resolve() });
   await attempt({ ...await claimOf("s"), abandoned: 1000 }, depsOf(stopping), never);
   expect(await registryOf(database, "s")).toMatchObject([{ deployment_status: "stopped" }]);
+});
+
+/** A registry that takes longer over a first line than over any other. */
+const slowAtFirst: Partial<Registry> = {
+  async report(claim, step, line) {
+    for (let turn = 0; turn < 20 && line.startsWith("first"); turn++) await database.rows(`select`);
+    return await registry.report(claim, step, line);
+  },
+};
+/** The last lines of the only row, without their instants. */
+const lastLines = async (count: number) =>
+  (await registryOf(database, "s"))[0]?.logs.trimEnd().split("\n").slice(-count).map((line) => line.split(/\s(.*)/)[1]);
+
+test("what is told while a revision is staged is written in its order, before what it ends with", async () => {
+  await insertService(database, "s");
+  await handler(ring());
+  const deps = {
+    ...depsOf(platformThat({}), slowAtFirst),
+    stage: (...[, , , report]: Parameters<typeof stageUpload>) => {
+      for (const line of ["first line", "second line", "third line"]) report(line);
+      return Promise.reject(new PlatformError("permanent", "code_invalid", "it is none"));
+    },
+  };
+  await attempt(await claimOf("s"), deps, never);
+  expect(await lastLines(4)).toEqual([
+    ...["first line", "second line", "third line"],
+    "attempt 1: failed (code_invalid): it is none",
+  ]);
+});
+
+test("what is told while a revision is deployed is written in its order, before what it waits for and ends with", async () => {
+  await insertService(database, "s");
+  await handler(ring());
+  const platform = platformThat({
+    async deploy(request, report, signal) {
+      for (const line of ["first line", "second line"]) report(line);
+      await request.untilServing(signal);
+      for (const line of ["first again", "third line"]) report(line);
+      return { serviceId: "s", deploymentId: "d" };
+    },
+  });
+  await attempt(await claimOf("s"), depsOf(platform, slowAtFirst), never);
+  expect(await lastLines(6)).toEqual([
+    ...["first line", "second line"],
+    "its worker runs; waiting for Temporal to see it polling, and for a probe workflow that it runs",
+    ...["first again", "third line"],
+    "attempt 1: deployed, the worker polls its task queues",
+  ]);
 });
 
 /** Runs the deployer's loop on a platform whose deployments last until they are told to end; resolves with what told them. */

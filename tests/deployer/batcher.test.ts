@@ -3,7 +3,8 @@ import { beforeEach, expect, test } from "vitest";
 import { createRegistry } from "../../deployer/registry.ts";
 import { useDatabase } from "../support/database.ts";
 import { createTestHandler, ring } from "../support/edge-function.ts";
-import { registryOf } from "../support/services.ts";
+import { untilBlocked } from "../support/locks.ts";
+import { eventually, registryOf } from "../support/services.ts";
 
 const database = useDatabase();
 const handler = createTestHandler(database);
@@ -130,4 +131,60 @@ test("a lost lease is told to its own deployment alone", async () => {
   ]);
   const written = await Promise.all([first, ...claims].map((claim) => registry.settle(claim, deployed)));
   expect(written).toEqual([false, ...claims.map(() => true)]);
+});
+
+test("rows that somebody holds locked leave connections to all else, and are written when they are let go of", async () => {
+  const { registry, claims } = await claimAll();
+  const [locked, [unrelated, ...others]] = [claims.slice(0, 6), claims.slice(6)];
+  if (unrelated === undefined) throw new Error("nothing was claimed");
+  const person = await database.connect();
+  await person.query(`begin`);
+  await person.query(`select from osp_metadata.worker_registry where id = any ($1) for update`, [
+    locked.map((claim) => claim.id),
+  ]);
+  let written = 0;
+  const late = [
+    ...locked.map((claim) => registry.report(claim, "readiness", `late of ${claim.service_schema}`)),
+    ...locked.map((claim) => registry.remember(claim, { serviceId: "s" })),
+    ...locked.map((claim) => registry.settle(claim, deployed)),
+  ].map((writing) => writing.then((isWritten) => (written++, isWritten)));
+
+  await untilBlocked(database, person);
+  expect(await registry.renew([unrelated.lease_token])).toHaveLength(1);
+  expect(await Promise.all(others.map((claim) => registry.settle(claim, deployed)))).not.toContain(false);
+  await database.rows(`update osp.services set service_name = 'changed' where service_schema = $1`, [
+    others[0]?.service_schema,
+  ]);
+  await handler(ring());
+  expect(await registry.claim(SERVICES)).toMatchObject([{ service_schema: others[0]?.service_schema }]);
+  const blocked = await database.rows(
+    `select pid from pg_stat_activity where datname = current_database() and cardinality(pg_blocking_pids(pid)) > 0`,
+  );
+  expect(blocked.length).toBeLessThanOrEqual(2);
+  expect(written).toBe(0);
+
+  await person.query(`commit`);
+  // A settlement may come before the line: then the line is nobody's.
+  await Promise.all(late);
+  for (const claim of locked) {
+    expect(await registryOf(database, claim.service_schema)).toMatchObject([{ deployment_status: "deployed" }]);
+  }
+});
+
+test("a settlement outlasts a lock that is held for longer than it waits at once", async () => {
+  const { registry, claims: [first] } = await claimAll();
+  if (first === undefined) throw new Error("nothing was claimed");
+  const person = await database.connect();
+  await person.query(`begin`);
+  await person.query(`select from osp_metadata.worker_registry where id = $1 for update`, [first.id]);
+  const settled = registry.settle(first, deployed);
+  const waiting = async () =>
+    (await database.rows<{ since: string }>(
+      `select query_start::text as since from pg_stat_activity
+      where datname = current_database() and cardinality(pg_blocking_pids(pid)) > 0`,
+    ))[0]?.since;
+  const since = await eventually(waiting, (at) => at !== undefined);
+  await eventually(waiting, (at) => at !== undefined && at !== since); // it has given up, and waits again
+  await person.query(`commit`);
+  expect(await settled).toBe(true);
 });

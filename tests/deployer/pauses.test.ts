@@ -54,7 +54,7 @@ test.each<[string, Omit<Fault, "signal">]>([
   ["a claim", { ...holds, when: "before", match: "osp_metadata.free_slots" }],
   ["a claim that it has made", { ...holds, when: "after", match: "osp_metadata.free_slots" }],
   ["a renewal", { ...holds, when: "before", match: "lease_token = any" }],
-  ["a report", { ...holds, when: "before", match: "set step = $4" }],
+  ["a report", { ...holds, when: "before", match: "set step = held.step" }],
   ["the last word before it starts a worker", {
     ...holds,
     when: "before",

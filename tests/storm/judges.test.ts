@@ -100,8 +100,9 @@ test("nothing is said of a fleet that equals its table", () => {
 
 test("a worker that the registry has forgotten, of a row that fails, is to be reported", () => {
   const unusable = tableOf({ ...wanted, options: { colour: "red" } });
-  expect(judge({ model: unusable, tables: { deployments: [failed], orphans: [SERVICE] } })).toEqual([]);
-  expect(judge({ model: unusable, tables: { deployments: [failed] } })).toEqual([
+  const states = { [SERVICE]: "failed" };
+  expect(judge({ model: unusable, tables: { deployments: [failed], states, orphans: [SERVICE] } })).toEqual([]);
+  expect(judge({ model: unusable, tables: { deployments: [failed], states } })).toEqual([
     expect.stringContaining("nothing is deployed, and it has worker 100"),
     expect.stringContaining("there is a record of revision 2"),
   ]);
@@ -156,6 +157,18 @@ test.each<[string, Case, RegExp]>([
     },
     /1 was stopped, though the newer one failed/,
   ],
+  [
+    "a state of a wanted service that is not that it runs",
+    { tables: { states: { [SERVICE]: "stopped" } } },
+    /worker_status says stopped of it instead of running/,
+  ],
+  ["a wanted service without a state", { tables: { states: {} } }, /worker_status says nothing of it/],
+  [
+    "a service that must fail and is said to run",
+    { model: tableOf({ ...wanted, options: { colour: "red" } }), tables: { deployments: [failed] } },
+    /worker_status says running of it instead of failed/,
+  ],
+  ["a state of a service that is not wanted", { model: new Map() }, /says running of it, which is not wanted/],
   ["a deleted service that is deployed", { model: new Map() }, /is not wanted, and revision 2 is deployed/],
   ["a disabled service that is deployed", { model: tableOf({ ...wanted, enabled: false }) }, /is not wanted/],
   ["a deployed service without a worker", { machine: nothing }, /it has worker none/],

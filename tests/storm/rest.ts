@@ -3,7 +3,7 @@ import { createTemporalReadiness } from "../../deployer/readiness/temporal-readi
 import { openTemporal } from "../../deployer/readiness/temporal-service.ts";
 import { manifestSchema } from "../../supabase/functions/_shared/manifest.ts";
 import { formatError } from "../../supabase/functions/_shared/problems.ts";
-import { type Model, mustFail, SERVICES } from "./model.ts";
+import { type Model, mustFail, type ServiceRow, SERVICES } from "./model.ts";
 import { differences, inSession, readServices } from "./sessions.ts";
 import type { StormStack } from "./stack.ts";
 import { NEVER } from "./statements.ts";
@@ -119,14 +119,13 @@ export function fleetProblems(
       rows.filter((row) => row.service_schema === service);
     const deployments = of(tables.deployments);
     const running = deployments.filter((row) => row.deployment_status === "deployed");
-    const problems = model.get(service)?.enabled === true
-      ? wantedProblems(service, model, deployments, of(tables.intents)[0])
-      : running.map(({ revision }) => `is not wanted, and revision ${revision} is deployed`);
-    const state = tables.states[service];
-    if (model.get(service)?.enabled !== true && state !== undefined && state !== "stopped") {
-      problems.push(`worker_status says ${state} of it, which is not wanted`);
-    }
     const row = model.get(service);
+    const problems = [
+      ...row?.enabled === true
+        ? wantedProblems(service, model, deployments, of(tables.intents)[0])
+        : running.map(({ revision }) => `is not wanted, and revision ${revision} is deployed`),
+      ...stateProblems(row, tables.states[service]),
+    ];
     // Of a row that fails the older worker goes on, also one that the registry has forgotten: then it is reported.
     const goesOn = row?.enabled === true && mustFail(row) && tables.orphans.includes(service);
     const processes = machine.processes.get(service) ?? [];
@@ -160,6 +159,15 @@ function wantedProblems(
     older.manifest !== null &&
     older.error_code === null;
   return isWronglyStopped ? [`revision ${older.revision} was stopped, though the newer one failed`] : [];
+}
+
+/** worker_status says of a service what its row does. */
+function stateProblems(row: ServiceRow | undefined, state: string | undefined): string[] {
+  if (row?.enabled !== true) {
+    return state === undefined || state === "stopped" ? [] : [`worker_status says ${state} of it, which is not wanted`];
+  }
+  const right = mustFail(row) ? "failed" : "running";
+  return state === right ? [] : [`worker_status says ${state ?? "nothing"} of it instead of ${right}`];
 }
 
 /** What runs of a service is what its registry says, once. */

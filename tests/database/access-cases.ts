@@ -151,6 +151,7 @@ export const functions: Record<string, Role[]> = {
   "osp_metadata.take_reconcile_turn": ["osp_deployer"],
   // Called by the functions above as their owner, and by triggers.
   "osp.refuse_null": [],
+  "osp.refuse_invalid": [],
   "osp.refuse_rename": [],
   "osp.touch_updated_at": [],
   "osp_metadata.as_deployments": [],

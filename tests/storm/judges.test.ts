@@ -15,17 +15,25 @@ const wanted = rowOf("A Service", { steps: 0, options: 0 });
 const tableOf = (row: ServiceRow): Model => new Map([[SERVICE, row]]);
 const model = tableOf(wanted);
 
-const manifest = manifestSchema.parse({
-  service_schema: SERVICE,
-  service_name: wanted.service_name,
-  activities_path: "./service/activities.ts",
-  workflows: [{
-    name: "doWork",
-    task_queue: `${SERVICE}-tasks`,
-    workflows_path: "./service/workflows.ts",
-    activities: ["first"],
-  }],
-});
+const manifestOf = (row: ServiceRow) =>
+  manifestSchema.parse({
+    service_schema: SERVICE,
+    service_name: row.service_name,
+    revision: 2,
+    activities_path: "./service/activities.ts",
+    workflows: row.workflows.map((workflow) => ({
+      ...workflow,
+      task_queue: `${SERVICE}-tasks`,
+      workflows_path: "./service/workflows.ts",
+    })),
+    options: { ...row.options, activity_endpoint: "http://127.0.0.1:1/{activity}" },
+  });
+const specOf = ({ service_name, workflows, options }: ServiceRow) => ({ service_name, workflows, options });
+const manifest = manifestOf(wanted);
+const fewerActivities = { ...wanted, workflows: [{ name: "doWork", activities: ["first"] }] };
+const otherWorkflow = { ...wanted, workflows: wanted.workflows.map((workflow) => ({ ...workflow, name: "doOther" })) };
+const otherOptions = { ...wanted, options: { activity_timeout_seconds: 31 } };
+const unusable = { ...wanted, options: { colour: "red" } };
 const deployed: Tables["deployments"][number] = {
   id: "4f0c8a52-0000-4000-8000-000000000002",
   service_schema: SERVICE,
@@ -36,7 +44,7 @@ const deployed: Tables["deployments"][number] = {
   error_code: null,
   error_message: null,
   logs: "attempt 1: deployed",
-  spec: { service_name: wanted.service_name },
+  spec: specOf(wanted),
   manifest,
 };
 const replaced = {
@@ -47,6 +55,7 @@ const replaced = {
   logs: "replaced by revision 2",
 };
 const failed = { ...deployed, deployment_status: "failed", error_code: "config", error_message: "no such option" };
+const failedUnusable = { ...failed, spec: specOf(unusable), manifest: null };
 const attempt: Tables["attempts"][number] = {
   service_schema: SERVICE,
   revision: 2,
@@ -99,10 +108,10 @@ test("nothing is said of a fleet that equals its table", () => {
 });
 
 test("a worker that the registry has forgotten, of a row that fails, is to be reported", () => {
-  const unusable = tableOf({ ...wanted, options: { colour: "red" } });
+  const given = { model: tableOf(unusable) };
   const states = { [SERVICE]: "failed" };
-  expect(judge({ model: unusable, tables: { deployments: [failed], states, orphans: [SERVICE] } })).toEqual([]);
-  expect(judge({ model: unusable, tables: { deployments: [failed], states } })).toEqual([
+  expect(judge({ ...given, tables: { deployments: [failedUnusable], states, orphans: [SERVICE] } })).toEqual([]);
+  expect(judge({ ...given, tables: { deployments: [failedUnusable], states } })).toEqual([
     expect.stringContaining("nothing is deployed, and it has worker 100"),
     expect.stringContaining("there is a record of revision 2"),
   ]);
@@ -131,7 +140,11 @@ test.each<[string, Case, RegExp]>([
   ],
   [
     "a row that was rolled back",
-    { tables: { deployments: [deployed, { ...replaced, spec: { service_name: "Never to be seen" } }] } },
+    {
+      tables: {
+        deployments: [deployed, { ...replaced, spec: specOf({ ...wanted, service_name: "Never to be seen" }) }],
+      },
+    },
     /rolled back/,
   ],
   ["an attempt without an end", { tables: { attempts: [{ ...attempt, outcome: null }] } }, /never ended/],
@@ -142,17 +155,43 @@ test.each<[string, Case, RegExp]>([
   ],
   ["a wanted service without a deployment", { tables: { deployments: [] } }, /is wanted, and its newest revision is/],
   ["a deployment of an older row", { model: tableOf({ ...wanted, service_name: "Changed" }) }, /not what the row says/],
+  ...[fewerActivities, otherWorkflow, otherOptions].flatMap((row): [string, Case, RegExp][] => {
+    const told = JSON.stringify([row.workflows, row.options]);
+    return [
+      [`a deployment of another row: ${told}`, { model: tableOf(row) }, /revision 2 is not what the row says/],
+      [
+        `a manifest of another row: ${told}`,
+        { tables: { deployments: [{ ...deployed, manifest: manifestOf(row) }, replaced] } },
+        /the manifest of revision 2 says/,
+      ],
+    ];
+  }),
+  [
+    "a manifest of another revision",
+    { tables: { deployments: [{ ...deployed, manifest: { ...manifest, revision: 1 } }, replaced] } },
+    /the manifest of revision 2 says/,
+  ],
+  [
+    "a deployment without a manifest",
+    { tables: { deployments: [{ ...deployed, manifest: null }, replaced] } },
+    /without a manifest/,
+  ],
+  [
+    "a failure of another row than what must fail",
+    { model: tableOf(unusable), tables: { deployments: [failed, replaced] } },
+    /not what the row says/,
+  ],
   ["a wanted service that failed", { tables: { deployments: [failed, replaced] } }, /revision 2 is failed/],
   [
     "a service that must fail and did not",
-    { model: tableOf({ ...wanted, options: { colour: "red" } }) },
+    { model: tableOf(unusable), tables: { deployments: [{ ...deployed, spec: specOf(unusable) }, replaced] } },
     /must fail, and is deployed/,
   ],
   [
     "an older worker that was stopped for a newer one that failed",
     {
-      model: tableOf({ ...wanted, options: { colour: "red" } }),
-      tables: { deployments: [failed, replaced] },
+      model: tableOf(unusable),
+      tables: { deployments: [failedUnusable, replaced] },
       machine: nothing,
     },
     /1 was stopped, though the newer one failed/,
@@ -165,7 +204,7 @@ test.each<[string, Case, RegExp]>([
   ["a wanted service without a state", { tables: { states: {} } }, /worker_status says nothing of it/],
   [
     "a service that must fail and is said to run",
-    { model: tableOf({ ...wanted, options: { colour: "red" } }), tables: { deployments: [failed] } },
+    { model: tableOf(unusable), tables: { deployments: [failedUnusable] } },
     /worker_status says running of it instead of failed/,
   ],
   ["a state of a service that is not wanted", { model: new Map() }, /says running of it, which is not wanted/],

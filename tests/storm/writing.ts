@@ -1,9 +1,9 @@
-import { setTimeout as pause } from "node:timers/promises";
 import type pg from "pg";
 import { z } from "zod";
 import { BrokenPromise } from "./broken-promise.ts";
 import type { Statement } from "./commands.ts";
 import { type Model, serviceOf, type ServiceRow, withRow } from "./model.ts";
+import { editAtOnce, editCrosswise } from "./races.ts";
 import { inSession, type Outcome, resolve, transact } from "./sessions.ts";
 import { type Plan, plan, planOf } from "./statements.ts";
 
@@ -102,62 +102,4 @@ async function planRollback(service: string, back: number, model: Model, url: st
   const row: ServiceRow = { service_name, workflows, options, enabled: true };
   const steps = [{ text: "select * from osp.rollback($1, $2)", values: [service, target.revision] }];
   return plan(steps, withRow(model, service, row), [service]);
-}
-
-/** Two sessions change the same two rows: the second waits for the first, and its change is the last. */
-async function editAtOnce(services: string[], number: number, model: Model, url: string): Promise<Model> {
-  const [first, second] = ["first", "second"].map((which) => `Service of the ${which} session of command ${number}`);
-  const byFirst = renamed(model, services, first ?? "");
-  const bySecond = renamed(model, services, second ?? "");
-  await inSession(url, (one) =>
-    inSession(url, async (other) => {
-      let waiting: Promise<Outcome> | undefined;
-      await transact(one, "commit", async () => {
-        await rename(one, services, first ?? "");
-        waiting = transact(other, "commit", () => rename(other, services, second ?? ""));
-        await untilItWaits(one);
-      });
-      await waiting;
-    }));
-  return await resolve(url, [bySecond, byFirst, model]);
-}
-
-/** Two sessions change two rows in opposite orders: one of them is ended, or both come through, one after the other. */
-async function editCrosswise(services: string[], number: number, model: Model, url: string): Promise<Model> {
-  const [first, second] = ["first", "second"].map((which) => `Service of the ${which} session of command ${number}`);
-  await inSession(url, (one) =>
-    inSession(url, (other) =>
-      Promise.all([
-        transact(one, "commit", async () => {
-          for (const service of services) await rename(one, [service], first ?? "");
-        }),
-        transact(other, "commit", async () => {
-          for (const service of services.toReversed()) await rename(other, [service], second ?? "");
-        }),
-      ])));
-  return await resolve(url, [renamed(model, services, second ?? ""), renamed(model, services, first ?? ""), model]);
-}
-
-function renamed(model: Model, services: string[], name: string): Model {
-  let after = model;
-  for (const service of services) {
-    const row = model.get(service);
-    if (row !== undefined) after = withRow(after, service, { ...row, service_name: name });
-  }
-  return after;
-}
-
-async function rename(client: pg.Client, services: string[], name: string): Promise<void> {
-  await client.query(`update osp.services set service_name = $2 where service_schema = any ($1)`, [services, name]);
-}
-
-/** Until somebody waits for what this session holds; where the rows are not there nobody will. */
-async function untilItWaits(holder: pg.Client): Promise<void> {
-  for (let looks = 0; looks < 20; looks++) {
-    const { rowCount } = await holder.query(
-      `select from pg_stat_activity where pg_backend_pid() = any (pg_blocking_pids(pid))`,
-    );
-    if (rowCount !== null && rowCount > 0) return;
-    await pause(10);
-  }
 }

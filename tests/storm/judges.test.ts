@@ -1,9 +1,14 @@
-import { describe, expect, test } from "vitest";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { describe, expect, onTestFinished, test } from "vitest";
 import { manifestSchema } from "../../supabase/functions/_shared/manifest.ts";
 import { type Model, rowOf, type ServiceRow } from "./model.ts";
 import { fleetProblems, tableProblems } from "./rest.ts";
 import { differences } from "./sessions.ts";
+import { logProblems } from "./traces.ts";
 import { type Snapshot, snapshotProblems } from "./watch.ts";
+import { planProblems } from "./writing.ts";
 
 // A storm proves what its judges would have complained of: here each of them meets what it is there for.
 
@@ -242,6 +247,40 @@ test("told: a table that holds another row than what was committed", () => {
     expect.stringContaining("instead of"),
   ]);
   expect(differences(model, new Map())).toEqual([expect.stringContaining("no row")]);
+  const [one, other] = [{ activity_timeout_seconds: 30, colour: "blue" }, {
+    colour: "blue",
+    activity_timeout_seconds: 30,
+  }];
+  expect(differences(tableOf({ ...wanted, options: one }), tableOf({ ...wanted, options: other }))).toEqual([]);
+});
+
+test("a statement of one session is refused as it should be, and by nothing else, a deadlock included", () => {
+  const steps = [{ text: "truncate osp.services", values: [] }];
+  const deadlock = { fate: "refused", code: "40P01", message: "deadlock detected" } as const;
+  expect(planProblems({ steps }, { fate: "committed" })).toEqual([]);
+  expect(planProblems({ steps, refusal: "P0002" }, { fate: "refused", code: "P0002" })).toEqual([]);
+  expect(planProblems({ steps }, { fate: "lost" })).toEqual([]);
+  expect(planProblems({ steps, refusal: "P0002" }, { fate: "committed" })).toEqual([
+    expect.stringContaining("Was not refused"),
+  ]);
+  expect(planProblems({ steps }, deadlock)).toEqual([expect.stringContaining("40P01 deadlock detected")]);
+  expect(planProblems({ steps, refusal: "P0002" }, deadlock)).toHaveLength(1);
+});
+
+test("a log that tells of what nobody thought of", () => {
+  const directory = mkdtempSync(join(tmpdir(), "osp-judges-"));
+  onTestFinished(() => rmSync(directory, { recursive: true, force: true }));
+  const workersDirectory = join(directory, "workers");
+  mkdirSync(join(workersDirectory, "one"), { recursive: true });
+  writeFileSync(
+    join(directory, "deployer-1.log"),
+    '{"level":30,"event":"sweep"}\n{"level":50,"error":"deadlock detected"}\n',
+  );
+  writeFileSync(join(workersDirectory, "one", "worker.log"), "serving\nReferenceError: x is not defined\n");
+  expect(logProblems({ directory, workersDirectory })).toEqual([
+    'deployer-1.log says: {"level":50,"error":"deadlock detected"}',
+    "workers/one/worker.log says: ReferenceError: x is not defined",
+  ]);
 });
 
 describe("of two looks", () => {

@@ -25,23 +25,20 @@ async function carryOut(planned: Plan, model: Model, url: string): Promise<Model
     url,
     (client) => transact(client, planned.ends, () => runPlan(planned, model, client)),
   );
-  switch (outcome.fate) {
-    case "committed":
-      if (planned.refusal === undefined) return planned.after;
-      throw new BrokenPromise([`Was not refused: ${JSON.stringify(planned.steps)}`]);
-    case "lost":
-      return model;
-    case "refused":
-      if (outcome.code === planned.refusal || isDeadlock(outcome)) return model;
-      throw new BrokenPromise([`Refused with ${outcome.code} ${outcome.message}: ${JSON.stringify(planned.steps)}`]);
-    case "unknown":
-      return await resolve(url, [model, planned.after]);
-  }
+  const problems = planProblems(planned, outcome);
+  if (problems.length > 0) throw new BrokenPromise(problems);
+  if (outcome.fate === "unknown") return await resolve(url, [model, planned.after]);
+  return outcome.fate === "committed" ? planned.after : model;
 }
 
-/** Of the two sessions that wait for each other Postgres ends one, and says so: the person repeats it. */
-function isDeadlock({ code }: Outcome): boolean {
-  return code === "40P01";
+/**
+ * What became of a statement that should not: it was refused, or was not. A deadlock as well, whatever the statement: everybody
+ * locks in the same order, TRUNCATE too. Pure.
+ */
+export function planProblems({ refusal, steps }: Pick<Plan, "refusal" | "steps">, outcome: Outcome): string[] {
+  const { fate, code, message } = outcome;
+  if (fate === "committed" && refusal !== undefined) return [`Was not refused: ${JSON.stringify(steps)}`];
+  return fate === "refused" && code !== refusal ? [`Refused with ${code} ${message}: ${JSON.stringify(steps)}`] : [];
 }
 
 async function runPlan(planned: Plan, model: Model, client: pg.Client): Promise<void> {

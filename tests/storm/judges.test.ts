@@ -82,6 +82,7 @@ const record: Machine["records"][number] = {
   service_schema: SERVICE,
   revision: 2,
   replica: 1,
+  replicas: 1,
   deployment_id: deployed.id,
   state: "current",
   process: { pid: 100, started: "then" },

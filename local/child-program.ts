@@ -20,7 +20,6 @@ export interface ProgramOptions {
 export interface Program {
   /** Ends it, within the grace, and does not start it again. */
   stop(graceMs?: number): Promise<void>;
-  readonly process: ProcessIdentity;
 }
 
 const START_TIMEOUT_MS = 60_000;
@@ -34,7 +33,17 @@ const RESTART_MS = 1000;
  */
 export async function startProgram(options: ProgramOptions): Promise<Program> {
   let isStopping = false;
-  let current = await startOnce(options, () => onExit());
+  // From when on it runs, not from when on it serves: whoever stops it meanwhile must know it.
+  let current: ProcessIdentity | undefined;
+  const start = () =>
+    startOnce({
+      ...options,
+      onStarted(process) {
+        current = process;
+        options.onStarted(process);
+      },
+    }, () => onExit());
+  await start();
 
   function onExit(): void {
     if (isStopping) return;
@@ -43,7 +52,7 @@ export async function startProgram(options: ProgramOptions): Promise<Program> {
       while (!isStopping) {
         await pause(RESTART_MS);
         try {
-          if (!isStopping) current = await startOnce(options, () => onExit());
+          if (!isStopping) await start();
           return;
         } catch {
           // it may need something else that is starting again as well
@@ -53,17 +62,14 @@ export async function startProgram(options: ProgramOptions): Promise<Program> {
   }
 
   return {
-    get process() {
-      return current;
-    },
     async stop(graceMs = 40_000) {
       isStopping = true;
-      await endProcess(current, graceMs);
+      if (current !== undefined) await endProcess(current, graceMs);
     },
   };
 }
 
-async function startOnce(options: ProgramOptions, onExit: () => void): Promise<ProcessIdentity> {
+async function startOnce(options: ProgramOptions, onExit: () => void): Promise<void> {
   const output = openSync(options.logFile, "a");
   const from = statSync(options.logFile).size;
   const child = spawn(options.command, options.arguments, {
@@ -93,7 +99,6 @@ async function startOnce(options: ProgramOptions, onExit: () => void): Promise<P
   }
   if (child.exitCode !== null || child.signalCode !== null) onExit();
   else child.once("exit", onExit);
-  return identity;
 }
 
 function identify(child: ChildProcess, { name, command }: ProgramOptions): ProcessIdentity {

@@ -201,10 +201,47 @@ begin
 end;
 $$;
 
+-- Rules come, and the services of before break them: such a one can be disabled as it is, not only deleted, and what is disabled is
+-- checked when it is written and when it is enabled. A check constraint cannot see what the row was before; a trigger can.
+alter table osp.services drop constraint if exists services_valid_check;
+alter table osp.services add constraint services_valid_check
+check (not enabled or osp.is_valid_service(service_schema, service_name, workflows, options)) not valid;
+
+create or replace function osp.refuse_invalid()
+returns trigger
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform osp.is_valid_service(new.service_schema, new.service_name, new.workflows, new.options);
+  return new;
+end;
+$$;
+comment on function osp.refuse_invalid is 'Checks a disabled service where it is inserted or what it says is changed; disabling one changes nothing that it says.';
+
+create or replace trigger services_validate_disabled_insert
+before insert on osp.services
+for each row
+when (not new.enabled)
+execute function osp.refuse_invalid();
+
+create or replace trigger services_validate_disabled_update
+before update on osp.services
+for each row
+when (
+  not new.enabled
+  and (
+    old.service_schema is distinct from new.service_schema or old.service_name is distinct from new.service_name
+    or old.workflows is distinct from new.workflows or old.options is distinct from new.options
+  )
+)
+execute function osp.refuse_invalid();
+
 comment on column osp.services.options is 'How the service runs: activity_endpoint (URL template), activity_timeout_seconds, activity_max_attempts, activity_retry, max_concurrent_activities, max_activities_per_second, max_task_queue_activities_per_second, replicas, and activities: what single ones of them have of their own.';
 
 -- The check runs as whoever writes.
 revoke execute on function osp.option_rules, osp.check_option, osp.check_option_set, osp.check_option_activities from public;
+revoke all on function osp.refuse_invalid from public, anon, authenticated, service_role;
 grant execute on function osp.option_rules, osp.check_option, osp.check_option_set, osp.check_option_activities to service_role, osp_writer;
 
 do $$
@@ -215,7 +252,7 @@ begin
     begin
       perform osp.is_valid_service(service.service_schema, service.service_name, service.workflows, service.options);
     exception when check_violation then
-      raise warning 'Service "%" goes on, and is refused by the rules of now: correct it with its next change. %', service.service_schema, sqlerrm;
+      raise warning 'Service "%" goes on, and is refused by the rules of now: correct it with its next change, or disable or delete it. %', service.service_schema, sqlerrm;
     end;
   end loop;
 end;

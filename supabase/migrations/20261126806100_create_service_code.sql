@@ -26,7 +26,7 @@ comment on column osp_metadata.service_code.code is 'SHA-256 of the archive, as 
 comment on column osp_metadata.service_code.bytes is 'Size of the archive.';
 comment on column osp_metadata.service_code.pushed_at is 'When it was pushed last: the same code may be pushed again.';
 comment on column osp_metadata.service_code.pushed_by is 'Database role that pushed it last; service_role: through the Data API.';
-comment on column osp_metadata.service_code.used_at is 'When a manifest that names it was built last; null: never.';
+comment on column osp_metadata.service_code.used_at is 'When a row of osp.services began to name it, or a manifest that names it was built, last; null: never.';
 comment on column osp_metadata.service_code.lease_token is 'Who removes it now; null: nobody.';
 comment on column osp_metadata.service_code.lease_expires_at is 'Until when; afterwards it can be taken again.';
 comment on column osp_metadata.service_code.last_error is 'Why it could not be removed yet and what to do; null: nothing is known to be in the way.';

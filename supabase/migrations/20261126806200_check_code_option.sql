@@ -27,6 +27,20 @@ grant execute on function osp.is_valid_code to service_role, osp_writer;
 -- Of its own, beside services_valid_check: rows without code do not pay for it.
 alter table osp.services drop constraint if exists services_code_check;
 alter table osp.services add constraint services_code_check
-check (options -> 'code' is null or osp.is_valid_code(options -> 'code')) not valid;
+check (not enabled or options -> 'code' is null or osp.is_valid_code(options -> 'code')) not valid;
+
+create or replace function osp.refuse_invalid()
+returns trigger
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform osp.is_valid_service(new.service_schema, new.service_name, new.workflows, new.options);
+  if new.options -> 'code' is not null then
+    perform osp.is_valid_code(new.options -> 'code');
+  end if;
+  return new;
+end;
+$$;
 
 comment on column osp.services.options is 'How the service runs: code (its own code, as osp code push names it), activity_endpoint (URL template), activity_timeout_seconds, activity_max_attempts and more.';

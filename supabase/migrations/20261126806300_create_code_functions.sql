@@ -19,8 +19,11 @@ begin
   on conflict (service_schema, code) do update set
     -- One that is just being removed stays as it is: it is gone in a moment.
     pushed_at = case when c.lease_expires_at > clock_timestamp() then c.pushed_at else clock_timestamp() end,
-    pushed_by = case when c.lease_expires_at > clock_timestamp() then c.pushed_by else excluded.pushed_by end
-  returning c.lease_expires_at is null or c.lease_expires_at <= clock_timestamp() into is_kept;
+    pushed_by = case when c.lease_expires_at > clock_timestamp() then c.pushed_by else excluded.pushed_by end,
+    -- A lease that is over is nobody's any more: who held it does not forget what was pushed again.
+    lease_token = case when c.lease_expires_at > clock_timestamp() then c.lease_token end,
+    lease_expires_at = case when c.lease_expires_at > clock_timestamp() then c.lease_expires_at end
+  returning c.lease_token is null into is_kept;
   return is_kept;
 end;
 $$;
@@ -52,7 +55,7 @@ begin
   select i.revision, i.deployment_id from osp_metadata.service_intents as i where i.service_schema = set_code.schema;
 end;
 $$;
-comment on function osp.set_code is 'Names a service''s code in its options, which is a new revision where it names another one; null: it has none of its own any more. Returns the newest revision and the id that its row of worker_registry gets.';
+comment on function osp.set_code is 'Names a service''s code in its options, which is a new revision where it names another one; null: it has none of its own any more. Refused with 55006 where that code is just being removed. Returns the newest revision and the id that its row of worker_registry gets.';
 
 revoke all on function osp.record_code, osp.set_code from public, anon, authenticated;
 grant execute on function osp.record_code, osp.set_code to service_role, osp_writer;

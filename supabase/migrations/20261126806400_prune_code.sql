@@ -148,15 +148,57 @@ declare
   is_kept boolean;
 begin
   update osp_metadata.service_code as c
-  set used_at = case when c.lease_expires_at > clock_timestamp() then c.used_at else clock_timestamp() end
+  set
+    used_at = case when c.lease_expires_at > clock_timestamp() then c.used_at else clock_timestamp() end,
+    -- A lease that is over is nobody's any more: who held it does not forget what is used again.
+    lease_token = case when c.lease_expires_at > clock_timestamp() then c.lease_token end,
+    lease_expires_at = case when c.lease_expires_at > clock_timestamp() then c.lease_expires_at end
   where c.service_schema = use_code.service_schema and c.code = use_code.code
-  returning c.lease_expires_at is null or c.lease_expires_at <= clock_timestamp() into is_kept;
+  returning c.lease_token is null into is_kept;
   -- What nobody wrote down (stored by hand) is never removed.
   return coalesce(is_kept, true);
 end;
 $$;
 comment on function osp_metadata.use_code is 'Keeps a service''s code from being removed, for a manifest that names it. False: it is just being removed.';
 
+-- A row of osp.services that begins to name code is not seen by a removal until it is committed: its code's row is touched, and
+-- so locked, in the same transaction.
+create or replace function osp_metadata.use_named_code()
+returns trigger
+language plpgsql
+security definer      -- whoever writes services holds no rights on the table
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if not osp_metadata.use_code(new.service_schema, new.options ->> 'code') then
+    raise exception using
+      errcode = 'object_in_use',
+      schema = 'osp',
+      table = 'services',
+      message = pg_catalog.format(
+        'options.code: %s of service "%s" is just being removed, for nothing has used it for a while',
+        osp.quote_value(new.options -> 'code'), osp.visible(pg_catalog.left(new.service_schema, 80))
+      ),
+      hint = 'Push it again in a moment (osp code push), or name other code. What was pushed is in osp_metadata.service_code';
+  end if;
+  return new;
+end;
+$$;
+comment on function osp_metadata.use_named_code is 'Keeps the code that a row of osp.services begins to name from being removed; refuses it with 55006 where it is just being removed.';
+
+create or replace trigger services_use_code_insert
+before insert on osp.services
+for each row
+when (new.options ->> 'code' is not null)
+execute function osp_metadata.use_named_code();
+
+create or replace trigger services_use_code_update
+before update on osp.services
+for each row
+when (new.options ->> 'code' is not null and new.options ->> 'code' is distinct from old.options ->> 'code')
+execute function osp_metadata.use_named_code();
+
+revoke all on function osp_metadata.use_named_code from public, anon, authenticated, service_role;
 revoke all on function
   osp_metadata.find_unused_code, osp_metadata.count_unused_code, osp_metadata.take_unused_code, osp_metadata.forget_unused_code,
   osp_metadata.use_code

@@ -133,6 +133,7 @@ export const functions: Record<string, Role[]> = {
   "osp_metadata.forget_pruned_objects": ["service_role"],
   "osp_metadata.take_unused_code": ["service_role"],
   "osp_metadata.forget_unused_code": ["service_role"],
+  "osp_metadata.use_named_code": [],
   "osp_metadata.use_code": ["service_role"],
   "osp_metadata.count_waiting_intents": ["service_role", "osp_deployer"],
   // The deployer.
@@ -151,6 +152,7 @@ export const functions: Record<string, Role[]> = {
   "osp_metadata.take_reconcile_turn": ["osp_deployer"],
   // Called by the functions above as their owner, and by triggers.
   "osp.refuse_null": [],
+  "osp.refuse_invalid": [],
   "osp.refuse_rename": [],
   "osp.touch_updated_at": [],
   "osp_metadata.as_deployments": [],

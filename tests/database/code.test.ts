@@ -220,6 +220,76 @@ describe("who begins to use what is being removed", () => {
   });
 });
 
+describe("a service that begins to name code", () => {
+  const ways: [string, string][] = [
+    ["set_code", `select * from osp.set_code('s', $1)`],
+    ["UPDATE", `update osp.services set options = jsonb_build_object('code', $1::text) where service_schema = 's'`],
+    [
+      "INSERT",
+      `insert into osp.services (service_schema, service_name, workflows, options)
+      values ('s', 'New', '[{"name": "doWork", "activities": ["first"]}]', jsonb_build_object('code', $1::text))`,
+    ],
+  ];
+  async function prepare(way: string) {
+    if (way !== "INSERT") await insertService(database, "s");
+    await record();
+    await age(31);
+  }
+
+  test.each(ways)("by %s keeps it, though the removal looks before that is committed", async (way, statement) => {
+    await prepare(way);
+    const user = await database.connect();
+    onTestFinished(() => user.end());
+    await user.query("begin");
+    await user.query(statement, [A]);
+    expect(await taken()).toEqual([]);
+    await user.query("commit");
+    expect(await taken()).toEqual([]);
+    expect(await use()).toBe(true);
+  });
+
+  test.each(ways)("by %s, while it is being taken, waits and is told what to do", async (way, statement) => {
+    await prepare(way);
+    const remover = await database.connect();
+    onTestFinished(() => remover.end());
+    await remover.query("begin");
+    expect((await remover.query(`select * from osp_metadata.take_unused_code()`)).rowCount).toBe(1);
+    const refused = refusal(database.rows(statement, [A]));
+    await untilBlocked(database, remover);
+    await remover.query("commit");
+    expect(await refused).toMatchObject({
+      code: "55006",
+      message: `options.code: "${A}" of service "s" is just being removed, for nothing has used it for a while`,
+      hint: expect.stringContaining("Push it again"),
+    });
+    expect(await database.rows(`select from osp.services where options ? 'code'`)).toEqual([]);
+  });
+
+  test("as whoever may write services", async () => {
+    await prepare("INSERT");
+    const writer = await database.connect();
+    onTestFinished(() => writer.end());
+    await writer.query("set role osp_writer");
+    expect((await writer.query(`${ways[2]?.[1]}`, [A])).rowCount).toBe(1);
+  });
+});
+
+test("whoever removes too slowly does not forget what was pushed or used since", async () => {
+  for (const again of [use, record]) {
+    await record();
+    await age(31);
+    const [object] = await take();
+    await database.rows(`update osp_metadata.service_code set lease_expires_at = clock_timestamp()`);
+    expect(await again()).toBe(true);
+    expect(
+      await database.rows(`select osp_metadata.forget_unused_code($1, $2) as count`, [
+        object?.lease_token,
+        [object?.path],
+      ]),
+    ).toEqual([{ count: 0 }]);
+  }
+});
+
 test("what nobody wrote down, for it was stored by hand, is used and never removed", async () => {
   expect(await use()).toBe(true);
   expect(await taken()).toEqual([]);

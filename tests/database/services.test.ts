@@ -65,6 +65,64 @@ test("service_schema cannot be changed, and the hint says what to do instead", a
   expect(error).toMatchObject({ code: "23514", hint: expect.stringContaining("Insert a row") });
 });
 
+describe("a service from before the rules of now", () => {
+  const OLD = `update osp.services set options = $2 where service_schema = $1`;
+  const SWITCH = `update osp.services set enabled = $2 where service_schema = $1 returning enabled`;
+  const breaking = [{ replicas: 1000 }, { activities: { gone: {} } }, { code: "main" }, "red"];
+  /** As a database holds it that was made before them. */
+  async function insertOld(name: string, options: unknown): Promise<void> {
+    await insertService(database, name);
+    const client = await database.connect();
+    await client.query("begin");
+    await client.query("set local session_replication_role = replica");
+    const checks = (await client.query<{ name: string; rule: string }>(
+      `select conname as name, pg_get_constraintdef(oid) as rule from pg_constraint
+      where conrelid = 'osp.services'::regclass and contype = 'c'`,
+    )).rows;
+    for (const check of checks) await client.query(`alter table osp.services drop constraint ${check.name}`);
+    await client.query(OLD, [name, JSON.stringify(options)]);
+    for (const check of checks) {
+      await client.query(`alter table osp.services add constraint ${check.name} ${check.rule}`);
+    }
+    await client.query("commit");
+  }
+
+  test.each(breaking)("can be disabled, not enabled again, corrected and enabled: %j", async (options) => {
+    await insertOld("old", options);
+    expect(await refusal(database.rows(`update osp.services set service_name = 'Other' where service_schema = 'old'`)))
+      .toMatchObject({ code: "23514" });
+    expect(await database.rows(SWITCH, ["old", false])).toEqual([{ enabled: false }]);
+    expect(await refusal(database.rows(SWITCH, ["old", true]))).toMatchObject({
+      code: "23514",
+      message: expect.stringMatching(/^options/),
+    });
+    expect(await refusal(database.rows(OLD, ["old", JSON.stringify({ replicas: 51 })]))).toMatchObject({
+      message: "options.replicas: 51 must be from 1 to 50",
+    });
+    await database.rows(OLD, ["old", JSON.stringify({ replicas: 2 })]);
+    expect(await database.rows(SWITCH, ["old", true])).toEqual([{ enabled: true }]);
+    await database.rows(`delete from osp.services where service_schema = 'old'`);
+  });
+
+  test.each(breaking)("can be deleted: %j", async (options) => {
+    await insertOld("old", options);
+    await database.rows(`delete from osp.services where service_schema = 'old'`);
+    expect(await database.rows(`select from osp.services where service_schema = 'old'`)).toEqual([]);
+  });
+
+  test.each(breaking)("is not inserted anew, disabled or not: %j", async (options) => {
+    for (const enabled of [false, true]) {
+      expect(
+        await refusal(database.rows(
+          `insert into osp.services (service_schema, service_name, workflows, options, enabled)
+          values ('new', 'New', '[{"name": "doWork", "activities": ["first"]}]', $1, $2)`,
+          [JSON.stringify(options), enabled],
+        )),
+      ).toMatchObject({ code: "23514", message: expect.stringMatching(/^options/) });
+    }
+  });
+});
+
 test("updated_at follows a change and stays at a no-op", async () => {
   await insertService(database, "touched");
   const read = async () =>

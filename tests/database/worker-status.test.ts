@@ -9,7 +9,7 @@ interface Case {
   /** Revision 2 is the newest requested; which of them has a row of the registry already. */
   enqueued: 1 | 2;
   /** Statuses of the registry's rows by revision; left out: there is none. */
-  rows: { 1?: string; 2?: string };
+  rows: { 1?: string; 2?: string; 3?: string };
   error?: string;
 }
 
@@ -28,9 +28,27 @@ const cases: Case[] = [
   { state: "failed", wanted: "run", enqueued: 2, rows: { 1: "stopped", 2: "failed" }, error: "broken" },
   { state: "failed", wanted: "run", enqueued: 2, rows: { 1: "deployed", 2: "failed" }, error: "broken" },
   { state: "failed", wanted: "run", enqueued: 2, rows: {}, error: "registry_row_missing" },
+  { state: "failed", wanted: "run", enqueued: 2, rows: { 1: "stopped" }, error: "registry_row_missing" },
+  { state: "failed", wanted: "run", enqueued: 2, rows: { 1: "deployed" }, error: "registry_row_missing" },
+  { state: "failed", wanted: "run", enqueued: 2, rows: { 1: "deploying" }, error: "registry_row_missing" },
+  { state: "failed", wanted: "run", enqueued: 2, rows: { 1: "deploying", 2: "failed" }, error: "broken" },
+  { state: "stopped", wanted: "run", enqueued: 2, rows: { 2: "stopped" } },
+  // The intents are from an older backup than the registry.
+  { state: "running", wanted: "run", enqueued: 2, rows: { 3: "deployed" } },
+  { state: "running", wanted: "run", enqueued: 2, rows: { 2: "stopped", 3: "deployed" } },
+  { state: "running", wanted: "run", enqueued: 2, rows: { 2: "failed", 3: "deployed" }, error: "broken" },
+  { state: "updating", wanted: "run", enqueued: 2, rows: { 2: "pending", 3: "deployed" } },
+  { state: "stopping", wanted: "stop", enqueued: 2, rows: { 2: "stopped", 3: "deployed" } },
+  { state: "stopped", wanted: "run", enqueued: 2, rows: { 1: "deployed", 2: "stopped" } },
   { state: "stopping", wanted: "stop", enqueued: 2, rows: { 1: "deployed", 2: "pending" } },
   { state: "stopping", wanted: "stop", enqueued: 2, rows: { 1: "deployed", 2: "deploying" } },
   { state: "stopping", wanted: "stop", enqueued: 2, rows: { 1: "failed", 2: "pending" } },
+  { state: "stopping", wanted: "stop", enqueued: 2, rows: { 1: "deployed", 2: "stopped" } },
+  { state: "stopping", wanted: "stop", enqueued: 2, rows: { 1: "deployed" }, error: "registry_row_missing" },
+  { state: "stopping", wanted: "stop", enqueued: 2, rows: { 1: "deploying" }, error: "registry_row_missing" },
+  { state: "failed", wanted: "stop", enqueued: 2, rows: { 1: "deployed", 2: "failed" }, error: "broken" },
+  { state: "stopped", wanted: "stop", enqueued: 2, rows: { 1: "stopped" } },
+  { state: "stopped", wanted: "stop", enqueued: 2, rows: { 1: "stopped", 2: "failed" }, error: "broken" },
   { state: "stopped", wanted: "stop", enqueued: 2, rows: { 1: "stopped", 2: "stopped" } },
   { state: "stopped", wanted: "stop", enqueued: 2, rows: {} },
 ];

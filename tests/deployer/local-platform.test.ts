@@ -4,6 +4,7 @@ import {
   mkdirSync,
   mkdtempSync,
   readFileSync,
+  renameSync,
   rmSync,
   statSync,
   writeFileSync,
@@ -179,6 +180,30 @@ test("as many workers run as the manifest says, each kept running; the deploymen
   await until(only(2));
   await successor.remove(stopRequest(SERVICE), never);
   expect(pids()).toEqual([]);
+});
+
+test("a deployment of which a worker died is running, for it is started again; of which one is lost, is not", async () => {
+  const platform = platformOf();
+  const isRunning = async (of = platform) => (await of.list(never)).map((one) => one.isRunning);
+  await deploy(platform, 1, { options: { replicas: 2 } });
+  expect(await isRunning()).toEqual([true]);
+  const [, second = -1] = ["1", "1-2"].map((name) => recordOf(name)?.process?.pid);
+  process.kill(second, "SIGKILL");
+  await eventually(() => Promise.resolve(pids()), (found) => !found.includes(second));
+  expect(await isRunning()).toEqual([true]);
+
+  const root = join(directory, SERVICE, "1-2");
+  renameSync(root, `${root}-away`); // cannot be started without it
+  expect(await isRunning()).toEqual([false]);
+  renameSync(`${root}-away`, root);
+  expect(await isRunning()).toEqual([true]);
+
+  rmSync(join(directory, SERVICE, "1-2.json"));
+  const successor = platformOf();
+  await successor.adopt();
+  expect(await isRunning(successor)).toEqual([false]);
+  await deploy(successor, 2, { options: { replicas: 2 } });
+  expect(await isRunning(successor)).toEqual([true]);
 });
 
 test("a revision whose replicas cannot all be started leaves none, and the older one serves on", async () => {

@@ -1,9 +1,14 @@
-import { describe, expect, test } from "vitest";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { describe, expect, onTestFinished, test } from "vitest";
 import { manifestSchema } from "../../supabase/functions/_shared/manifest.ts";
 import { type Model, rowOf, type ServiceRow } from "./model.ts";
 import { fleetProblems, tableProblems } from "./rest.ts";
 import { differences } from "./sessions.ts";
+import { logProblems } from "./traces.ts";
 import { type Snapshot, snapshotProblems } from "./watch.ts";
+import { planProblems } from "./writing.ts";
 
 // A storm proves what its judges would have complained of: here each of them meets what it is there for.
 
@@ -15,17 +20,25 @@ const wanted = rowOf("A Service", { steps: 0, options: 0 });
 const tableOf = (row: ServiceRow): Model => new Map([[SERVICE, row]]);
 const model = tableOf(wanted);
 
-const manifest = manifestSchema.parse({
-  service_schema: SERVICE,
-  service_name: wanted.service_name,
-  activities_path: "./service/activities.ts",
-  workflows: [{
-    name: "doWork",
-    task_queue: `${SERVICE}-tasks`,
-    workflows_path: "./service/workflows.ts",
-    activities: ["first"],
-  }],
-});
+const manifestOf = (row: ServiceRow) =>
+  manifestSchema.parse({
+    service_schema: SERVICE,
+    service_name: row.service_name,
+    revision: 2,
+    activities_path: "./service/activities.ts",
+    workflows: row.workflows.map((workflow) => ({
+      ...workflow,
+      task_queue: `${SERVICE}-tasks`,
+      workflows_path: "./service/workflows.ts",
+    })),
+    options: { ...row.options, activity_endpoint: "http://127.0.0.1:1/{activity}" },
+  });
+const specOf = ({ service_name, workflows, options }: ServiceRow) => ({ service_name, workflows, options });
+const manifest = manifestOf(wanted);
+const fewerActivities = { ...wanted, workflows: [{ name: "doWork", activities: ["first"] }] };
+const otherWorkflow = { ...wanted, workflows: wanted.workflows.map((workflow) => ({ ...workflow, name: "doOther" })) };
+const otherOptions = { ...wanted, options: { activity_timeout_seconds: 31 } };
+const unusable = { ...wanted, options: { colour: "red" } };
 const deployed: Tables["deployments"][number] = {
   id: "4f0c8a52-0000-4000-8000-000000000002",
   service_schema: SERVICE,
@@ -36,7 +49,7 @@ const deployed: Tables["deployments"][number] = {
   error_code: null,
   error_message: null,
   logs: "attempt 1: deployed",
-  spec: { service_name: wanted.service_name },
+  spec: specOf(wanted),
   manifest,
 };
 const replaced = {
@@ -47,6 +60,7 @@ const replaced = {
   logs: "replaced by revision 2",
 };
 const failed = { ...deployed, deployment_status: "failed", error_code: "config", error_message: "no such option" };
+const failedUnusable = { ...failed, spec: specOf(unusable), manifest: null };
 const attempt: Tables["attempts"][number] = {
   service_schema: SERVICE,
   revision: 2,
@@ -68,6 +82,7 @@ const record: Machine["records"][number] = {
   service_schema: SERVICE,
   revision: 2,
   replica: 1,
+  replicas: 1,
   deployment_id: deployed.id,
   state: "current",
   process: { pid: 100, started: "then" },
@@ -99,9 +114,10 @@ test("nothing is said of a fleet that equals its table", () => {
 });
 
 test("a worker that the registry has forgotten, of a row that fails, is to be reported", () => {
-  const unusable = tableOf({ ...wanted, options: { colour: "red" } });
-  expect(judge({ model: unusable, tables: { deployments: [failed], orphans: [SERVICE] } })).toEqual([]);
-  expect(judge({ model: unusable, tables: { deployments: [failed] } })).toEqual([
+  const given = { model: tableOf(unusable) };
+  const states = { [SERVICE]: "failed" };
+  expect(judge({ ...given, tables: { deployments: [failedUnusable], states, orphans: [SERVICE] } })).toEqual([]);
+  expect(judge({ ...given, tables: { deployments: [failedUnusable], states } })).toEqual([
     expect.stringContaining("nothing is deployed, and it has worker 100"),
     expect.stringContaining("there is a record of revision 2"),
   ]);
@@ -130,7 +146,11 @@ test.each<[string, Case, RegExp]>([
   ],
   [
     "a row that was rolled back",
-    { tables: { deployments: [deployed, { ...replaced, spec: { service_name: "Never to be seen" } }] } },
+    {
+      tables: {
+        deployments: [deployed, { ...replaced, spec: specOf({ ...wanted, service_name: "Never to be seen" }) }],
+      },
+    },
     /rolled back/,
   ],
   ["an attempt without an end", { tables: { attempts: [{ ...attempt, outcome: null }] } }, /never ended/],
@@ -141,21 +161,59 @@ test.each<[string, Case, RegExp]>([
   ],
   ["a wanted service without a deployment", { tables: { deployments: [] } }, /is wanted, and its newest revision is/],
   ["a deployment of an older row", { model: tableOf({ ...wanted, service_name: "Changed" }) }, /not what the row says/],
+  ...[fewerActivities, otherWorkflow, otherOptions].flatMap((row): [string, Case, RegExp][] => {
+    const told = JSON.stringify([row.workflows, row.options]);
+    return [
+      [`a deployment of another row: ${told}`, { model: tableOf(row) }, /revision 2 is not what the row says/],
+      [
+        `a manifest of another row: ${told}`,
+        { tables: { deployments: [{ ...deployed, manifest: manifestOf(row) }, replaced] } },
+        /the manifest of revision 2 says/,
+      ],
+    ];
+  }),
+  [
+    "a manifest of another revision",
+    { tables: { deployments: [{ ...deployed, manifest: { ...manifest, revision: 1 } }, replaced] } },
+    /the manifest of revision 2 says/,
+  ],
+  [
+    "a deployment without a manifest",
+    { tables: { deployments: [{ ...deployed, manifest: null }, replaced] } },
+    /without a manifest/,
+  ],
+  [
+    "a failure of another row than what must fail",
+    { model: tableOf(unusable), tables: { deployments: [failed, replaced] } },
+    /not what the row says/,
+  ],
   ["a wanted service that failed", { tables: { deployments: [failed, replaced] } }, /revision 2 is failed/],
   [
     "a service that must fail and did not",
-    { model: tableOf({ ...wanted, options: { colour: "red" } }) },
+    { model: tableOf(unusable), tables: { deployments: [{ ...deployed, spec: specOf(unusable) }, replaced] } },
     /must fail, and is deployed/,
   ],
   [
     "an older worker that was stopped for a newer one that failed",
     {
-      model: tableOf({ ...wanted, options: { colour: "red" } }),
-      tables: { deployments: [failed, replaced] },
+      model: tableOf(unusable),
+      tables: { deployments: [failedUnusable, replaced] },
       machine: nothing,
     },
     /1 was stopped, though the newer one failed/,
   ],
+  [
+    "a state of a wanted service that is not that it runs",
+    { tables: { states: { [SERVICE]: "stopped" } } },
+    /worker_status says stopped of it instead of running/,
+  ],
+  ["a wanted service without a state", { tables: { states: {} } }, /worker_status says nothing of it/],
+  [
+    "a service that must fail and is said to run",
+    { model: tableOf(unusable), tables: { deployments: [failedUnusable] } },
+    /worker_status says running of it instead of failed/,
+  ],
+  ["a state of a service that is not wanted", { model: new Map() }, /says running of it, which is not wanted/],
   ["a deleted service that is deployed", { model: new Map() }, /is not wanted, and revision 2 is deployed/],
   ["a disabled service that is deployed", { model: tableOf({ ...wanted, enabled: false }) }, /is not wanted/],
   ["a deployed service without a worker", { machine: nothing }, /it has worker none/],
@@ -190,6 +248,40 @@ test("told: a table that holds another row than what was committed", () => {
     expect.stringContaining("instead of"),
   ]);
   expect(differences(model, new Map())).toEqual([expect.stringContaining("no row")]);
+  const [one, other] = [{ activity_timeout_seconds: 30, colour: "blue" }, {
+    colour: "blue",
+    activity_timeout_seconds: 30,
+  }];
+  expect(differences(tableOf({ ...wanted, options: one }), tableOf({ ...wanted, options: other }))).toEqual([]);
+});
+
+test("a statement of one session is refused as it should be, and by nothing else, a deadlock included", () => {
+  const steps = [{ text: "truncate osp.services", values: [] }];
+  const deadlock = { fate: "refused", code: "40P01", message: "deadlock detected" } as const;
+  expect(planProblems({ steps }, { fate: "committed" })).toEqual([]);
+  expect(planProblems({ steps, refusal: "P0002" }, { fate: "refused", code: "P0002" })).toEqual([]);
+  expect(planProblems({ steps }, { fate: "lost" })).toEqual([]);
+  expect(planProblems({ steps, refusal: "P0002" }, { fate: "committed" })).toEqual([
+    expect.stringContaining("Was not refused"),
+  ]);
+  expect(planProblems({ steps }, deadlock)).toEqual([expect.stringContaining("40P01 deadlock detected")]);
+  expect(planProblems({ steps, refusal: "P0002" }, deadlock)).toHaveLength(1);
+});
+
+test("a log that tells of what nobody thought of", () => {
+  const directory = mkdtempSync(join(tmpdir(), "osp-judges-"));
+  onTestFinished(() => rmSync(directory, { recursive: true, force: true }));
+  const workersDirectory = join(directory, "workers");
+  mkdirSync(join(workersDirectory, "one"), { recursive: true });
+  writeFileSync(
+    join(directory, "deployer-1.log"),
+    '{"level":30,"event":"sweep"}\n{"level":50,"error":"deadlock detected"}\n',
+  );
+  writeFileSync(join(workersDirectory, "one", "worker.log"), "serving\nReferenceError: x is not defined\n");
+  expect(logProblems({ directory, workersDirectory })).toEqual([
+    'deployer-1.log says: {"level":50,"error":"deadlock detected"}',
+    "workers/one/worker.log says: ReferenceError: x is not defined",
+  ]);
 });
 
 describe("of two looks", () => {

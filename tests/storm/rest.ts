@@ -1,14 +1,18 @@
+import { isDeepStrictEqual } from "node:util";
 import { z } from "zod";
 import { createTemporalReadiness } from "../../deployer/readiness/temporal-readiness.ts";
 import { openTemporal } from "../../deployer/readiness/temporal-service.ts";
-import { manifestSchema } from "../../supabase/functions/_shared/manifest.ts";
+import { manifestSchema, taskQueueOf } from "../../supabase/functions/_shared/manifest.ts";
 import { formatError } from "../../supabase/functions/_shared/problems.ts";
-import { type Model, mustFail, SERVICES } from "./model.ts";
+import { resolvedOptionsSchema } from "../../supabase/functions/_shared/service-options.ts";
+import { type Model, mustFail, type ServiceRow, SERVICES } from "./model.ts";
 import { differences, inSession, readServices } from "./sessions.ts";
 import type { StormStack } from "./stack.ts";
 import { NEVER } from "./statements.ts";
 import { type WorkerProcess, workerProcesses, workerRecords } from "./workers.ts";
 import type { WorkerRecord } from "../../deployer/platforms/local/worker-record.ts";
+
+const workflowsSchema = z.array(z.object({ name: z.string(), activities: z.array(z.string()) }));
 
 const deploymentSchema = z.object({
   id: z.string(),
@@ -20,7 +24,12 @@ const deploymentSchema = z.object({
   error_code: z.string().nullable(),
   error_message: z.string().nullable(),
   logs: z.string(),
-  spec: z.looseObject({ service_name: z.string() }).nullable(),
+  spec: z.looseObject({
+    service_name: z.string(),
+    workflows: workflowsSchema,
+    options: z.record(z.string(), z.unknown()),
+  })
+    .nullable(),
   manifest: manifestSchema.nullable(),
 });
 type Deployment = z.infer<typeof deploymentSchema>;
@@ -119,14 +128,13 @@ export function fleetProblems(
       rows.filter((row) => row.service_schema === service);
     const deployments = of(tables.deployments);
     const running = deployments.filter((row) => row.deployment_status === "deployed");
-    const problems = model.get(service)?.enabled === true
-      ? wantedProblems(service, model, deployments, of(tables.intents)[0])
-      : running.map(({ revision }) => `is not wanted, and revision ${revision} is deployed`);
-    const state = tables.states[service];
-    if (model.get(service)?.enabled !== true && state !== undefined && state !== "stopped") {
-      problems.push(`worker_status says ${state} of it, which is not wanted`);
-    }
     const row = model.get(service);
+    const problems = [
+      ...row?.enabled === true
+        ? wantedProblems(service, model, deployments, of(tables.intents)[0])
+        : running.map(({ revision }) => `is not wanted, and revision ${revision} is deployed`),
+      ...stateProblems(row, tables.states[service]),
+    ];
     // Of a row that fails the older worker goes on, also one that the registry has forgotten: then it is reported.
     const goesOn = row?.enabled === true && mustFail(row) && tables.orphans.includes(service);
     const processes = machine.processes.get(service) ?? [];
@@ -149,9 +157,12 @@ function wantedProblems(
     return [`is wanted, and its newest revision is ${JSON.stringify(newest ?? intent ?? "none")}`];
   }
   const { revision, deployment_status: status, spec } = newest;
-  if (spec?.service_name !== row.service_name) return [`revision ${revision} is not what the row says`];
+  if (spec === null || !saysTheSame(spec, row)) {
+    return [`revision ${revision} is not what the row says: ${JSON.stringify(spec)} instead of ${JSON.stringify(row)}`];
+  }
   if (!mustFail(row)) {
-    return status === "deployed" ? [] : [`revision ${revision} is ${status}: ${newest.error_message}`];
+    if (status !== "deployed") return [`revision ${revision} is ${status}: ${newest.error_message}`];
+    return manifestProblems(newest, row);
   }
   if (status !== "failed") return [`revision ${revision} must fail, and is ${status}`];
   const older = deployments.find((one) => one.deployment_status !== "failed");
@@ -160,6 +171,49 @@ function wantedProblems(
     older.manifest !== null &&
     older.error_code === null;
   return isWronglyStopped ? [`revision ${older.revision} was stopped, though the newer one failed`] : [];
+}
+
+/** Whatever the order of members, which jsonb does not keep. */
+function saysTheSame(spec: NonNullable<Deployment["spec"]>, { service_name, workflows, options }: ServiceRow): boolean {
+  return isDeepStrictEqual(
+    [spec.service_name, spec.workflows, spec.options],
+    [service_name, workflows, options],
+  );
+}
+
+/** What the worker runs from is what the row says. */
+function manifestProblems(
+  { revision, manifest, service_schema }: Deployment,
+  { service_name, workflows, options }: ServiceRow,
+) {
+  if (manifest === null) return [`revision ${revision} is deployed without a manifest`];
+  const found = {
+    service_schema: manifest.service_schema,
+    service_name: manifest.service_name,
+    revision: manifest.revision,
+    workflows: manifest.workflows.map(({ name, task_queue, activities }) => ({ name, task_queue, activities })),
+    // The endpoint is what the project sets for all services.
+    options: { ...manifest.options, activity_endpoint: undefined },
+  };
+  const wanted = {
+    service_schema,
+    service_name,
+    revision,
+    workflows: workflows.map((workflow) => ({ ...workflow, task_queue: taskQueueOf(service_schema) })),
+    options: { ...resolvedOptionsSchema.parse(options), activity_endpoint: undefined },
+  };
+  return isDeepStrictEqual(found, wanted)
+    ? []
+    : [`the manifest of revision ${revision} says ${JSON.stringify(found)} instead of ${JSON.stringify(wanted)}`];
+}
+
+/** worker_status says of a service what its row does. */
+function stateProblems(row: ServiceRow | undefined, state: string | undefined): string[] {
+  if (row?.enabled !== true) {
+    return state === undefined || state === "stopped" ? [] : [`worker_status says ${state} of it, which is not wanted`];
+  }
+  const right = mustFail(row) ? "failed" : "running";
+  return state === right ? [] : [`worker_status says ${state ?? "nothing"} of it instead of ${right}`];
 }
 
 /** What runs of a service is what its registry says, once. */

@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from "node:util";
 import type { Statement } from "./commands.ts";
 import { type Model, rowOf, serviceOf, type ServiceRow, withRow } from "./model.ts";
 
@@ -164,8 +165,7 @@ function isRevised(before: ServiceRow, after: ServiceRow): boolean {
   return before.enabled !== after.enabled || (after.enabled && !isSame(before, after));
 }
 
-/** By their JSON: the order of members is that of `rowOf` for all of them. */
+/** Whatever the order of an option's members: jsonb has its own. */
 export function isSame(one: ServiceRow, other: ServiceRow): boolean {
-  return JSON.stringify([one.service_name, one.workflows, one.options, one.enabled]) ===
-    JSON.stringify([other.service_name, other.workflows, other.options, other.enabled]);
+  return isDeepStrictEqual(one, other);
 }

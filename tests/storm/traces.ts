@@ -41,10 +41,12 @@ export async function storageProblems({ addresses }: StormStack): Promise<string
 
 /** What no program of ours may say, however it is treated. */
 const WORST =
-  /unhandled|uncaught|"level":60\b|\bpanicked\b|\bTypeError\b(?!: fetch failed)|\bReferenceError\b|"event":"function\.threw"/i;
+  /unhandled|uncaught|"level":60\b|\bpanicked\b|\bTypeError\b(?!: fetch failed)|\bReferenceError\b|"event":"function\.threw"|deadlock detected/i;
 
 /** Lines of the programs' and the workers' logs that tell of something nobody thought of. */
-export function logProblems({ directory, workersDirectory }: StormStack): string[] {
+export function logProblems(
+  { directory, workersDirectory }: Pick<StormStack, "directory" | "workersDirectory">,
+): string[] {
   return [...logsBelow(directory, 1), ...logsBelow(workersDirectory, 2)].flatMap((file) =>
     readFileSync(file, "utf8").split("\n").filter((line) => WORST.test(line))
       .map((line) => `${file.slice(directory.length + 1)} says: ${line.slice(0, 500)}`)

@@ -1,9 +1,9 @@
-import { setTimeout as pause } from "node:timers/promises";
 import type pg from "pg";
 import { z } from "zod";
 import { BrokenPromise } from "./broken-promise.ts";
 import type { Statement } from "./commands.ts";
 import { type Model, serviceOf, type ServiceRow, withRow } from "./model.ts";
+import { editAtOnce, editCrosswise } from "./races.ts";
 import { inSession, type Outcome, resolve, transact } from "./sessions.ts";
 import { type Plan, plan, planOf } from "./statements.ts";
 
@@ -25,23 +25,20 @@ async function carryOut(planned: Plan, model: Model, url: string): Promise<Model
     url,
     (client) => transact(client, planned.ends, () => runPlan(planned, model, client)),
   );
-  switch (outcome.fate) {
-    case "committed":
-      if (planned.refusal === undefined) return planned.after;
-      throw new BrokenPromise([`Was not refused: ${JSON.stringify(planned.steps)}`]);
-    case "lost":
-      return model;
-    case "refused":
-      if (outcome.code === planned.refusal || isDeadlock(outcome)) return model;
-      throw new BrokenPromise([`Refused with ${outcome.code} ${outcome.message}: ${JSON.stringify(planned.steps)}`]);
-    case "unknown":
-      return await resolve(url, [model, planned.after]);
-  }
+  const problems = planProblems(planned, outcome);
+  if (problems.length > 0) throw new BrokenPromise(problems);
+  if (outcome.fate === "unknown") return await resolve(url, [model, planned.after]);
+  return outcome.fate === "committed" ? planned.after : model;
 }
 
-/** Of the two sessions that wait for each other Postgres ends one, and says so: the person repeats it. */
-function isDeadlock({ code }: Outcome): boolean {
-  return code === "40P01";
+/**
+ * What became of a statement that should not: it was refused, or was not. A deadlock as well, whatever the statement: everybody
+ * locks in the same order, TRUNCATE too. Pure.
+ */
+export function planProblems({ refusal, steps }: Pick<Plan, "refusal" | "steps">, outcome: Outcome): string[] {
+  const { fate, code, message } = outcome;
+  if (fate === "committed" && refusal !== undefined) return [`Was not refused: ${JSON.stringify(steps)}`];
+  return fate === "refused" && code !== refusal ? [`Refused with ${code} ${message}: ${JSON.stringify(steps)}`] : [];
 }
 
 async function runPlan(planned: Plan, model: Model, client: pg.Client): Promise<void> {
@@ -102,62 +99,4 @@ async function planRollback(service: string, back: number, model: Model, url: st
   const row: ServiceRow = { service_name, workflows, options, enabled: true };
   const steps = [{ text: "select * from osp.rollback($1, $2)", values: [service, target.revision] }];
   return plan(steps, withRow(model, service, row), [service]);
-}
-
-/** Two sessions change the same two rows: the second waits for the first, and its change is the last. */
-async function editAtOnce(services: string[], number: number, model: Model, url: string): Promise<Model> {
-  const [first, second] = ["first", "second"].map((which) => `Service of the ${which} session of command ${number}`);
-  const byFirst = renamed(model, services, first ?? "");
-  const bySecond = renamed(model, services, second ?? "");
-  await inSession(url, (one) =>
-    inSession(url, async (other) => {
-      let waiting: Promise<Outcome> | undefined;
-      await transact(one, "commit", async () => {
-        await rename(one, services, first ?? "");
-        waiting = transact(other, "commit", () => rename(other, services, second ?? ""));
-        await untilItWaits(one);
-      });
-      await waiting;
-    }));
-  return await resolve(url, [bySecond, byFirst, model]);
-}
-
-/** Two sessions change two rows in opposite orders: one of them is ended, or both come through, one after the other. */
-async function editCrosswise(services: string[], number: number, model: Model, url: string): Promise<Model> {
-  const [first, second] = ["first", "second"].map((which) => `Service of the ${which} session of command ${number}`);
-  await inSession(url, (one) =>
-    inSession(url, (other) =>
-      Promise.all([
-        transact(one, "commit", async () => {
-          for (const service of services) await rename(one, [service], first ?? "");
-        }),
-        transact(other, "commit", async () => {
-          for (const service of services.toReversed()) await rename(other, [service], second ?? "");
-        }),
-      ])));
-  return await resolve(url, [renamed(model, services, second ?? ""), renamed(model, services, first ?? ""), model]);
-}
-
-function renamed(model: Model, services: string[], name: string): Model {
-  let after = model;
-  for (const service of services) {
-    const row = model.get(service);
-    if (row !== undefined) after = withRow(after, service, { ...row, service_name: name });
-  }
-  return after;
-}
-
-async function rename(client: pg.Client, services: string[], name: string): Promise<void> {
-  await client.query(`update osp.services set service_name = $2 where service_schema = any ($1)`, [services, name]);
-}
-
-/** Until somebody waits for what this session holds; where the rows are not there nobody will. */
-async function untilItWaits(holder: pg.Client): Promise<void> {
-  for (let looks = 0; looks < 20; looks++) {
-    const { rowCount } = await holder.query(
-      `select from pg_stat_activity where pg_backend_pid() = any (pg_blocking_pids(pid))`,
-    );
-    if (rowCount !== null && rowCount > 0) return;
-    await pause(10);
-  }
 }

@@ -124,8 +124,8 @@ function list({ workers, strays, restarts }: Local): ListedService[] {
     first === undefined ? [] : {
       serviceSchema: first.service_schema,
       id: first.service_schema,
-      // While one of several is down the service is served, and the supervision goes on starting the other.
-      isRunning: [first, ...more].some((record) => runs(record) || mayRunAgain(record, workers, restarts)),
+      // While one of several is down the supervision goes on starting it; one that is lost for good is deployed anew.
+      isRunning: areComplete([first, ...more], (record) => runs(record) || mayRunAgain(record, workers, restarts)),
       deploymentId: first.deployment_id,
     }
   );
@@ -136,6 +136,11 @@ function list({ workers, strays, restarts }: Local): ListedService[] {
     deploymentId: UNRECORDED,
   }));
   return [...recorded, ...unrecorded];
+}
+
+/** Whether a deployment has as many workers as it should. */
+function areComplete(records: WorkerRecord[], isGood: (record: WorkerRecord) => boolean): boolean {
+  return records.filter(isGood).length >= Math.max(...records.map(({ replicas }) => replicas));
 }
 
 /** Whether starting it again, which the supervision does, may help. */

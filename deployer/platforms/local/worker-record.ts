@@ -10,6 +10,8 @@ export const workerRecordSchema = z.object({
   revision: z.int(),
   /** Which of the revision's workers, from 1. Records of when there was one lack it. */
   replica: z.int().min(1).default(1),
+  /** How many the revision has: where one of them is lost with its record, the others tell. Older records lack it. */
+  replicas: z.int().min(1).default(1),
   deployment_id: z.string(),
   /** `candidate`: on its way to serving. `current`: kept running. `draining`: told to end. */
   state: z.enum(["candidate", "current", "draining"]),

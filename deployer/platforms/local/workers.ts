@@ -100,12 +100,13 @@ export class Workers {
    * deployment with the same number left is ended first.
    */
   prepare(request: DeployRequest, replica: number): Promise<WorkerRecord> {
-    const { serviceSchema: service_schema, revision, deploymentId } = request;
+    const { serviceSchema: service_schema, revision, deploymentId, manifest: { options: { replicas = 1 } } } = request;
     const record: WorkerRecord = {
       instance: this.#settings.instance,
       service_schema,
       revision,
       replica,
+      replicas,
       deployment_id: deploymentId,
       state: "candidate",
       process: null,

@@ -113,7 +113,7 @@ test("what is told while a revision is staged is written in its order, before wh
   await handler(ring());
   const deps = {
     ...depsOf(platformThat({}), slowAtFirst),
-    stage: (...[, , , report]: Parameters<typeof stageUpload>) => {
+    stage: (...[, , report]: Parameters<typeof stageUpload>) => {
       for (const line of ["first line", "second line", "third line"]) report(line);
       return Promise.reject(new PlatformError("permanent", "code_invalid", "it is none"));
     },

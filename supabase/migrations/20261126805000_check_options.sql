@@ -20,7 +20,8 @@ as $$
       "max_activities_per_second": {"is": "number", "from": 0.01, "to": 100000},
       "max_task_queue_activities_per_second": {"is": "number", "from": 0.01, "to": 100000},
       "replicas": {"is": "whole number", "from": 1, "to": 50},
-      "activities": {"is": "activities"}
+      "activities": {"is": "activities"},
+      "replay_gate": {"is": "true or false"}
     },
     "activity": {
       "endpoint": {"is": "url"},
@@ -61,6 +62,10 @@ begin
       perform osp.refuse_service(path, osp.quote_value(given), 'must be a ' || is_what);
     elsif amount not between (rule -> 'from')::double precision and (rule -> 'to')::double precision then
       perform osp.refuse_service(path, osp.quote_value(given), pg_catalog.format('must be from %s to %s', rule -> 'from', rule -> 'to'));
+    end if;
+  elsif is_what = 'true or false' then
+    if pg_catalog.jsonb_typeof(given) <> 'boolean' then
+      perform osp.refuse_service(path, osp.quote_value(given), 'must be true or false');
     end if;
   elsif is_what = 'retry' then
     perform osp.check_option_set(path, given, osp.option_rules() -> 'retry');

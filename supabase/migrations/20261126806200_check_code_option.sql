@@ -43,4 +43,4 @@ begin
 end;
 $$;
 
-comment on column osp.services.options is 'How the service runs: code (its own code, as osp code push names it), activity_endpoint (URL template), activity_timeout_seconds, activity_max_attempts and more.';
+comment on column osp.services.options is 'How the service runs: activity_endpoint (URL template), activity_timeout_seconds, activity_max_attempts, activity_retry, max_concurrent_activities, max_activities_per_second, max_task_queue_activities_per_second, replicas, activities (what single ones of them have of their own), code (its own code, as osp code push names it) and replay_gate (false: open workflows are not replayed with new code before it is deployed).';

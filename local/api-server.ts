@@ -21,7 +21,15 @@ const environmentSchema = z.object({
   FUNCTIONS_INTERNAL_URL: z.url("must be a URL such as http://127.0.0.1:9000"),
 });
 
+/** Of postgres.js, and of the socket below it. */
+const CONNECTION_LOST = /^(CONNECTION_(CLOSED|ENDED|DESTROYED)|CONNECT_TIMEOUT|ECONN(RESET|REFUSED|ABORTED)|EPIPE)$/;
+
 await runProgram("api", environmentSchema, async (config, log) => {
+  // lite leaves statements to themselves: when Postgres goes away in the middle of one, nobody else hears of it.
+  process.on("unhandledRejection", (error) => {
+    if (!CONNECTION_LOST.test(String(Object(error).code))) throw error;
+    log.warn({ event: "database.lost", error: String(error) });
+  });
   const api = await createApi({
     databaseUrl: config.DB_URL,
     storageDirectory: join(config.OSP_STATE_DIR, "storage"),

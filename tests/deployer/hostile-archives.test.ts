@@ -25,12 +25,17 @@ const written = () =>
   );
 
 test("what was packed is unpacked, to the byte, in files that are nothing but readable", async () => {
-  const files = new Map([["code.json", Buffer.from("{}")], ["a/b.mjs", Buffer.from("x".repeat(1000))], [
-    "empty",
-    Buffer.alloc(0),
-  ]]);
+  const files = new Map([
+    ["code.json", Buffer.from("{}")],
+    ["activities.mjs", Buffer.from("x".repeat(1000))],
+    ["workflows.mjs", Buffer.alloc(0)],
+  ]);
   await unpack(packArchive(files));
-  expect(written().sort()).toEqual(["root/code/a", "root/code/a/b.mjs", "root/code/code.json", "root/code/empty"]);
+  expect(written().sort()).toEqual([
+    "root/code/activities.mjs",
+    "root/code/code.json",
+    "root/code/workflows.mjs",
+  ]);
   for (const [name, content] of files) {
     const path = join(directory, "root", "code", name);
     expect(readFileSync(path)).toEqual(content);
@@ -49,6 +54,11 @@ const bomb = (bytes: number) => gzipSync(Buffer.alloc(bytes), { level: 9 });
 
 describe("is refused, and nothing of it is written", () => {
   const cases: [string, Buffer, RegExp][] = [
+    [
+      "a file of another name",
+      packArchive(new Map([["evil.node", Buffer.from("x")]])),
+      /"evil\.node", which is no part/,
+    ],
     ["what is no gzip", Buffer.from("PK\u0003\u0004"), /it is not gzip/],
     ["nothing", Buffer.alloc(0), /it is not gzip/],
     ["half a gzip", packArchive(new Map([["a", Buffer.from("x")]])).subarray(0, 40), /it is not gzip/],

@@ -1,3 +1,6 @@
+import { cacheDirectory } from "../../host/cache-directory.ts";
+import { workerProcessSettings } from "../../host/worker-process-settings.ts";
+import { once } from "node:events";
 import { afterAll, beforeAll, expect, onTestFinished, test } from "vitest";
 import { reply, startActivityServer } from "./support/activity-server.ts";
 import { manifestOf } from "./support/manifests.ts";
@@ -32,8 +35,9 @@ test.for([
       workflows: { bill: ["charge", "book"] },
       options: { activity_endpoint: server.url },
     });
-    // Nothing in its environment names the limit: the worker asks the kernel.
-    const worker = fixture.worker(fixture.codeRoot({ "manifest.json": manifest }));
+    // As a platform starts it. Nothing in its environment names the limit: the worker asks the kernel.
+    const settings = workerProcessSettings({ OSP_CACHE_DIR: cacheDirectory(process.env) });
+    const worker = fixture.worker(fixture.codeRoot({ "manifest.json": manifest }), settings);
     container.add(worker.child.pid ?? 0);
     onTestFinished(async () => {
       await worker.kill();
@@ -42,14 +46,19 @@ test.for([
     expect(await worker.event("worker.capacity")).toMatchObject({ memory_mb: limitMb, activities });
     await worker.event("worker.ready");
 
-    const results = await Promise.all(
-      Array.from({ length: workflows }, (_, number) =>
-        fixture.client.workflow.execute("bill", {
-          taskQueue: `${schema}-tasks`,
-          workflowId: `${schema}-${number}`,
-          args: [PAYLOAD],
-        })),
-    );
+    const ended = once(worker.child, "exit").then(() => Promise.reject(new Error("the worker was killed")));
+    ended.catch(() => {}); // at the end it is
+    const results = await Promise.race([
+      ended,
+      Promise.all(
+        Array.from({ length: workflows }, (_, number) =>
+          fixture.client.workflow.execute("bill", {
+            taskQueue: `${schema}-tasks`,
+            workflowId: `${schema}-${number}`,
+            args: [PAYLOAD],
+          })),
+      ),
+    ]);
 
     expect(new Set(results)).toEqual(new Set([PAYLOAD]));
     expect(worker.child.signalCode).toBeNull();

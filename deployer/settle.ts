@@ -140,7 +140,9 @@ with s as (
   from settled
   inner join s on s.id = settled.id
   where
-    r.service_schema = settled.service_schema and r.deployment_status = 'deployed' and r.revision < settled.revision
+    r.service_schema = settled.service_schema and r.deployment_status = 'deployed'
+    -- "+ 0": found by status and service, and not by reading every older revision, which looked as cheap now and then.
+    and r.revision + 0 < settled.revision
     -- Or the platform had ended it for the sake of one that then failed.
     and (s.outcome in ('deployed', 'stopped') or s.has_replaced)
 )

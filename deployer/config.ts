@@ -244,3 +244,16 @@ function deployingRailwayOf(
   }
   return railwayOf(settings, variables, problems);
 }
+
+/** What of the settings is the deployer's loop's. */
+export function loopSettings(config: DeployerConfig) {
+  return {
+    concurrency: config.OSP_CONCURRENCY,
+    pollSeconds: config.OSP_POLL_SECONDS,
+    leaseSeconds: config.OSP_LEASE_SECONDS,
+    renewSeconds: config.OSP_RENEW_SECONDS,
+    sweepSeconds: config.OSP_SWEEP_SECONDS,
+    reconcileSeconds: config.OSP_RECONCILE_SECONDS,
+    shutdownSeconds: config.OSP_SHUTDOWN_SECONDS,
+  };
+}

@@ -4,7 +4,7 @@ import { formatError } from "../supabase/functions/_shared/problems.ts";
 import { cacheDirectory } from "../host/cache-directory.ts";
 import { type BesideDeps, startBeside } from "./beside.ts";
 import { createCodeSource } from "./code/create-code-source.ts";
-import { type DeployerConfig, parseConfig, parseStoppingConfig } from "./config.ts";
+import { type DeployerConfig, loopSettings, parseConfig, parseStoppingConfig } from "./config.ts";
 import { runDeployer } from "./deployer.ts";
 import { createDoorbell } from "./doorbell.ts";
 import { openPool, openRenewalPool } from "./open-pool.ts";
@@ -99,7 +99,7 @@ async function run(
     doorbell,
     supervision: beside.supervision,
     isPlatformOpen: chosen.kind === "local" ? () => true : chosen.platform.isOpen,
-    settings: settingsOf(config),
+    settings: loopSettings(config),
     log,
   }, beside.stop);
   await beside.end();
@@ -125,18 +125,6 @@ function rulesOf(config: DeployerConfig) {
     retryCapSeconds: config.OSP_RETRY_CAP_SECONDS,
     deferSeconds: config.OSP_DEFER_SECONDS,
     deferCapSeconds: config.OSP_DEFER_CAP_SECONDS,
-  };
-}
-
-function settingsOf(config: DeployerConfig) {
-  return {
-    concurrency: config.OSP_CONCURRENCY,
-    pollSeconds: config.OSP_POLL_SECONDS,
-    leaseSeconds: config.OSP_LEASE_SECONDS,
-    renewSeconds: config.OSP_RENEW_SECONDS,
-    sweepSeconds: config.OSP_SWEEP_SECONDS,
-    reconcileSeconds: config.OSP_RECONCILE_SECONDS,
-    shutdownSeconds: config.OSP_SHUTDOWN_SECONDS,
   };
 }
 

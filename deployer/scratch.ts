@@ -50,6 +50,15 @@ export function scratchError(error: unknown): PlatformError {
   return new PlatformError("unavailable", "staging_failed", message, {}, { cause: error });
 }
 
+/** @throws {PlatformError} unavailable, when `writing` below the directory for temporary files fails */
+export async function orNoRoom<Result>(writing: Promise<Result>): Promise<Result> {
+  try {
+    return await writing;
+  } catch (error) {
+    throw scratchError(error);
+  }
+}
+
 /** Something may tidy up below /tmp while we run. */
 async function ensureRoot(root: string): Promise<void> {
   if (await mkdir(root, { recursive: true, mode: 0o700 }) === undefined) return;

@@ -8,7 +8,7 @@ import { unpackCode } from "./code/unpack-code.ts";
 import { PlatformError } from "./platforms/platform.ts";
 import { workerExitError } from "./platforms/worker-outcome.ts";
 import type { ReplayGate } from "./replay/replay-gate.ts";
-import { type Scratch, type ScratchDirectory, scratchError } from "./scratch.ts";
+import { orNoRoom, type Scratch, type ScratchDirectory } from "./scratch.ts";
 
 /** What a deployment is staged with. */
 export interface StagingDeps {
@@ -64,14 +64,6 @@ export async function stageUpload(
 async function writeManifest(file: string, manifest: Manifest): Promise<void> {
   await mkdir(dirname(file), { recursive: true });
   await writeFile(file, canonicalJson(manifest));
-}
-
-async function orNoRoom(work: Promise<void>): Promise<void> {
-  try {
-    await work;
-  } catch (error) {
-    throw scratchError(error);
-  }
 }
 
 /**

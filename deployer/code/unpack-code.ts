@@ -5,7 +5,7 @@ import { z } from "zod";
 import { runIsolated } from "../../host/isolated-node.ts";
 import { CODE_DIRECTORY } from "../../supabase/functions/_shared/service-code.ts";
 import { PlatformError } from "../platforms/platform.ts";
-import { scratchError } from "../scratch.ts";
+import { orNoRoom, scratchError } from "../scratch.ts";
 
 const CHILD = fileURLToPath(new URL("./unpack-child.ts", import.meta.url));
 const UNPACK_MS = 60_000;
@@ -19,9 +19,7 @@ const answerSchema = z.object({ problem: z.string().optional(), no_room: z.strin
  */
 export async function unpackCode(archive: Buffer, codeRoot: string, signal: AbortSignal): Promise<void> {
   const directory = join(codeRoot, CODE_DIRECTORY);
-  await mkdir(directory).catch((error: unknown) => {
-    throw scratchError(error);
-  });
+  await orNoRoom(mkdir(directory));
   const end = await runIsolated({
     script: CHILD,
     args: [directory],

@@ -4,7 +4,7 @@ import { type Manifest, workflowsByTaskQueue } from "../../supabase/functions/_s
 import { CODE_DIRECTORY, CODE_FILES, codeDescriptionSchema } from "../../supabase/functions/_shared/service-code.ts";
 import { PlatformError } from "../platforms/platform.ts";
 import type { TemporalService } from "../readiness/temporal-service.ts";
-import { type Scratch, scratchError } from "../scratch.ts";
+import { orNoRoom, type Scratch } from "../scratch.ts";
 import { fetchHistory, listOpenWorkflows, type OpenWorkflow } from "./open-workflows.ts";
 import { replayHistories } from "./replay-histories.ts";
 
@@ -121,9 +121,7 @@ async function readOpen({ temporal, manifest, mostOfType, directory, signal }: R
         read.push({ ...workflow, taskQueue, file, isBuiltIn: true, leftOut: "its history is too large" });
         continue;
       }
-      await writeFile(file, history.bytes).catch((error: unknown) => {
-        throw scratchError(error);
-      });
+      await orNoRoom(writeFile(file, history.bytes));
       const leftOut = history.isStuck ? "it is stuck already" : undefined;
       read.push({ ...workflow, taskQueue, file, isBuiltIn: history.isBuiltIn, leftOut });
     }

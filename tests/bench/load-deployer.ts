@@ -1,7 +1,7 @@
 // A deployer of the product's own parts for load: its platform says at once that everything runs, and nothing is staged.
 // What is left is what the product costs: claims, renewals, reports, settlements. Started by start-program.ts.
 import { pino } from "pino";
-import { parseConfig } from "../../deployer/config.ts";
+import { loopSettings, parseConfig } from "../../deployer/config.ts";
 import { runDeployer } from "../../deployer/deployer.ts";
 import { createDoorbell } from "../../deployer/doorbell.ts";
 import { openPool, openRenewalPool } from "../../deployer/open-pool.ts";
@@ -72,15 +72,7 @@ await runDeployer({
     : undefined,
   supervision: undefined,
   isPlatformOpen: () => true,
-  settings: {
-    concurrency: config.OSP_CONCURRENCY,
-    pollSeconds: config.OSP_POLL_SECONDS,
-    leaseSeconds: config.OSP_LEASE_SECONDS,
-    renewSeconds: config.OSP_RENEW_SECONDS,
-    sweepSeconds: config.OSP_SWEEP_SECONDS,
-    reconcileSeconds: config.OSP_RECONCILE_SECONDS,
-    shutdownSeconds: config.OSP_SHUTDOWN_SECONDS,
-  },
+  settings: loopSettings(config),
   log,
 }, stop.signal);
 await listening;

@@ -1,4 +1,5 @@
 import type { NativeConnection } from "@temporalio/worker";
+import { isFreshPoll, type Poller } from "../supabase/functions/_shared/fresh-poll.ts";
 import type { QueueWorker } from "./create-worker-from-manifest.ts";
 import { GRPC, grpcStatus } from "./grpc-status.ts";
 import { withTimeLimit } from "./time-limit.ts";
@@ -22,8 +23,6 @@ export interface ReadinessDeps {
   workers: readonly QueueWorker[];
 }
 
-/** An idle worker's polls begin at most a minute apart (measured: 54 s). */
-const POLLER_FRESH_MS = 90_000;
 const ASK_MS = 2_000;
 const ENHANCED = 1; // temporal.api.enums.v1.DescribeTaskQueueMode
 const TASK_TYPE = { workflow: 1, activity: 2 } as const; // temporal.api.enums.v1.TaskQueueType
@@ -48,8 +47,6 @@ async function polls(deps: ReadinessDeps, { taskQueue, pollsActivities, worker }
   return !seen.includes("no") || worker.getStatus().numInFlightActivities > 0;
 }
 
-type Poller = { identity?: string | null; lastAccessTime?: { seconds?: { toString(): string } | null } | null };
-
 async function isSeen(
   { connection, namespace, identity }: ReadinessDeps,
   taskQueue: string,
@@ -61,8 +58,7 @@ async function isSeen(
       ASK_MS,
       () => new Error("Temporal gave no answer in time"),
     );
-  const isOurs = (poller: Poller) =>
-    poller.identity === identity && Date.now() - Number(poller.lastAccessTime?.seconds ?? 0) * 1000 < POLLER_FRESH_MS;
+  const isOurs = (poller: Poller) => poller.identity === identity && isFreshPoll(poller, Date.now());
   try {
     const { pollers } = await ask({ taskQueueType });
     if (pollers.some(isOurs)) return "yes";

@@ -1,14 +1,9 @@
+import { isFreshPoll, type Poller } from "../../supabase/functions/_shared/fresh-poll.ts";
 import { parseWorkerIdentity, type WorkerIdentity } from "../../supabase/functions/_shared/worker-identity.ts";
 import type { TemporalService } from "./temporal-service.ts";
 
 // A queue has several partitions. The plain answer is the root's: the polls that reach it, and one of each other partition,
 // which is forwarded to it. Of three idle workers one may be in none of them for a minute (measured on 1.32.0).
-
-/**
- * A poller that began its last poll longer ago may be dead: Temporal lists it for 5 minutes. A healthy idle worker's
- * age was measured up to 54 s, for a long poll lasts about 60 s.
- */
-const FRESH_POLL_MS = 90_000;
 
 /** temporal.api.enums.v1.TaskQueueKind and TaskQueueType: one question for each type, there is none for both. */
 const NORMAL_QUEUE = 1;
@@ -50,11 +45,8 @@ function describe({ ask, connection, namespace }: TemporalService, queue: string
   return ask(() => connection.workflowService.describeTaskQueue({ namespace, taskQueue, ...question }));
 }
 
-type Poller = { identity?: string | null; lastAccessTime?: { seconds?: { toString(): string } | null } | null };
-
 function oursOf(pollers: readonly Poller[] | null | undefined): WorkerIdentity[] {
-  return (pollers ?? []).flatMap(({ identity, lastAccessTime }) => {
-    const isFresh = Date.now() - Number(lastAccessTime?.seconds ?? 0) * 1000 < FRESH_POLL_MS;
-    return (isFresh ? parseWorkerIdentity(identity ?? "") : undefined) ?? [];
-  });
+  return (pollers ?? []).filter((poller) => isFreshPoll(poller, Date.now())).flatMap(({ identity }) =>
+    parseWorkerIdentity(identity ?? "") ?? []
+  );
 }

@@ -14,7 +14,7 @@ import { freePort } from "../../host/free-port.ts";
 import { KEYS } from "../local/stand.ts";
 import { useDatabase } from "../support/database.ts";
 import { createTestHandler, ring } from "../support/edge-function.ts";
-import { insertService, registryOf, workflows } from "../support/services.ts";
+import { clearServices, insertService, registryOf, workflows } from "../support/services.ts";
 import { useApi } from "./api.ts";
 
 const service = { serviceSchema: "a", serviceName: "A Service", workflows };
@@ -22,11 +22,7 @@ const service = { serviceSchema: "a", serviceName: "A Service", workflows };
 const database = useDatabase();
 const handler = createTestHandler(database);
 const api = useApi(database);
-beforeEach(async () => {
-  await database.rows(`delete from osp.services`);
-  await database.rows(`delete from osp_metadata.worker_registry`);
-  await database.rows(`delete from osp_metadata.service_intents`);
-});
+beforeEach(() => clearServices(database));
 
 /** Brings a revision to a status, as a deployer does. */
 function settle(revision: number, deployment_status: "deploying" | "deployed" | "stopped") {

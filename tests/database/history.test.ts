@@ -3,7 +3,7 @@ import type { Claim } from "../../deployer/claim.ts";
 import { createRegistry, type Registry } from "../../deployer/registry.ts";
 import { useDatabase } from "../support/database.ts";
 import { createSqlQueue, createTestHandler, ring } from "../support/edge-function.ts";
-import { insertService, registryOf } from "../support/services.ts";
+import { clearServices, insertService, registryOf } from "../support/services.ts";
 
 const database = useDatabase();
 const handler = createTestHandler(database);
@@ -13,11 +13,7 @@ const deployerNamed = (owner: string): Registry =>
 const [a, b, c] = [deployerNamed("host-a:1"), deployerNamed("host-b:2"), deployerNamed("host-c:3")];
 const deployed = { outcome: "deployed", workerVersion: "1.0.0", serviceId: "s", platformDeploymentId: "d" } as const;
 const failure = { class: "transient", code: "x", message: "it broke", facts: {} } as const;
-beforeEach(async () => {
-  await database.rows(`delete from osp.services`);
-  await database.rows(`delete from osp_metadata.worker_registry`);
-  await database.rows(`delete from osp_metadata.service_intents`);
-});
+beforeEach(() => clearServices(database));
 
 const rename = (name: string) => database.rows(`update osp.services set service_name = $1`, [name]);
 const history = () =>

@@ -2,7 +2,7 @@ import { beforeEach, describe, expect, test } from "vitest";
 import { refusal, useDatabase } from "../support/database.ts";
 import { createTestHandler, ring } from "../support/edge-function.ts";
 import { untilBlocked } from "../support/locks.ts";
-import { insertService, registryOf } from "../support/services.ts";
+import { clearServices, insertService, registryOf } from "../support/services.ts";
 import { createPlatformRegistry, type Finding } from "../../deployer/platform-registry.ts";
 import type { ListedService } from "../../deployer/platforms/platform.ts";
 import { createRegistry } from "../../deployer/registry.ts";
@@ -13,9 +13,7 @@ const pool = database.deployerPool(4);
 const deployer = createRegistry(pool, { owner: "a", platform: "local", leaseSeconds: 10, renewTimeoutMs: 5000 });
 const platform = createPlatformRegistry(pool, "local");
 beforeEach(async () => {
-  await database.rows(`delete from osp.services`);
-  await database.rows(`delete from osp_metadata.worker_registry`);
-  await database.rows(`delete from osp_metadata.service_intents`);
+  await clearServices(database);
   await database.rows(`delete from osp_metadata.orphans`);
 });
 

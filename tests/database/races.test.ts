@@ -5,18 +5,14 @@ import { refusal, useDatabase } from "../support/database.ts";
 import { createMemoryStore, createSqlQueue, createTestHandler, ring } from "../support/edge-function.ts";
 import type { IntentQueue } from "../../supabase/functions/queue-worker-build/intents.ts";
 import { untilBlocked } from "../support/locks.ts";
-import { insertService, registryOf } from "../support/services.ts";
+import { clearServices, insertService, registryOf } from "../support/services.ts";
 
 const database = useDatabase();
 const queue = createSqlQueue(database);
 const handler = createTestHandler(database);
 const opened: { end(): Promise<void> }[] = [];
 afterEach(() => Promise.all(opened.splice(0).map((connection) => connection.end())));
-beforeEach(async () => {
-  await database.rows(`delete from osp.services`);
-  await database.rows(`delete from osp_metadata.worker_registry`);
-  await database.rows(`delete from osp_metadata.service_intents`);
-});
+beforeEach(() => clearServices(database));
 
 /** A deployer all of whose statements run on one connection, and so in the transaction that is open there. */
 function deployerOnOneConnection() {

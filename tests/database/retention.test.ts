@@ -3,13 +3,11 @@ import { refusal, useDatabase } from "../support/database.ts";
 import { createTestHandler, ring } from "../support/edge-function.ts";
 import { untilBlocked } from "../support/locks.ts";
 import { insertHistory } from "../support/registry-rows.ts";
-import { insertService } from "../support/services.ts";
+import { clearServices, insertService } from "../support/services.ts";
 
 const database = useDatabase();
 beforeEach(async () => {
-  await database.rows(`delete from osp.services`);
-  await database.rows(`delete from osp_metadata.worker_registry`);
-  await database.rows(`delete from osp_metadata.service_intents`);
+  await clearServices(database);
   await database.rows(`delete from osp_metadata.pruned_objects`);
   await database.rows(`delete from osp_metadata.retention`);
   await database.rows(`insert into osp_metadata.retention (keep_days, keep_revisions) values (30, 2)`);

@@ -11,7 +11,7 @@ import { createWake } from "../../deployer/wake.ts";
 import { useDatabase } from "../support/database.ts";
 import { idle } from "../support/deploy-request.ts";
 import { createTestHandler, ring } from "../support/edge-function.ts";
-import { eventually, insertService, registryOf } from "../support/services.ts";
+import { clearServices, eventually, insertService, registryOf } from "../support/services.ts";
 import { plainStaging } from "../support/staging.ts";
 
 const database = useDatabase();
@@ -24,11 +24,7 @@ const log = pino({ level: "silent" });
 const never = new AbortController().signal;
 const scratch = createScratch();
 afterAll(() => scratch.close());
-beforeEach(async () => {
-  await database.rows(`delete from osp.services`);
-  await database.rows(`delete from osp_metadata.worker_registry`);
-  await database.rows(`delete from osp_metadata.service_intents`);
-});
+beforeEach(() => clearServices(database));
 
 /** A platform that is only there to be asked. */
 function platformThat(methods: Partial<Platform>): Platform {

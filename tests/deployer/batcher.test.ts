@@ -4,7 +4,7 @@ import { createRegistry } from "../../deployer/registry.ts";
 import { useDatabase } from "../support/database.ts";
 import { createTestHandler, ring } from "../support/edge-function.ts";
 import { untilBlocked } from "../support/locks.ts";
-import { eventually, registryOf } from "../support/services.ts";
+import { clearServices, eventually, registryOf } from "../support/services.ts";
 
 const database = useDatabase();
 const handler = createTestHandler(database);
@@ -12,9 +12,7 @@ const SERVICES = 40;
 const deployed = { outcome: "deployed", workerVersion: "1", serviceId: "s", platformDeploymentId: "d" } as const;
 
 beforeEach(async () => {
-  await database.rows(`delete from osp.services`);
-  await database.rows(`delete from osp_metadata.worker_registry`);
-  await database.rows(`delete from osp_metadata.service_intents`);
+  await clearServices(database);
   await database.rows(
     `insert into osp.services (service_schema, service_name, workflows)
     select 's_' || n, 'S', '[{"name": "doWork", "activities": ["work"]}]' from generate_series(1, ${SERVICES}) as n`,

@@ -9,7 +9,7 @@ import { createMachine } from "../support/deployer.ts";
 import { createTestHandler, ring } from "../support/edge-function.ts";
 import { startOwnPostgres } from "../support/own-postgres.ts";
 import { createRailwayMachine, onRailway } from "../support/railway/deployers.ts";
-import { eventually, insertService, registryOf } from "../support/services.ts";
+import { clearServices, eventually, insertService, registryOf } from "../support/services.ts";
 import { startTemporalServer, type TemporalServer } from "../support/temporal-server.ts";
 import { startTransactionPooler } from "../support/transaction-pooler.ts";
 
@@ -22,9 +22,7 @@ afterAll(() => temporal.stop());
 beforeEach(() => void (machine = createMachine(database, () => temporal.address)));
 afterEach(async () => {
   await machine.clear();
-  await database.rows(`delete from osp.services`);
-  await database.rows(`delete from osp_metadata.worker_registry`);
-  await database.rows(`delete from osp_metadata.service_intents`);
+  await clearServices(database);
 });
 
 async function request(schema: string): Promise<void> {

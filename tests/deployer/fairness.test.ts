@@ -10,7 +10,7 @@ import { createWake } from "../../deployer/wake.ts";
 import { useDatabase } from "../support/database.ts";
 import { createTestHandler, ring } from "../support/edge-function.ts";
 import { untilBlocked } from "../support/locks.ts";
-import { eventually, insertService, registryOf } from "../support/services.ts";
+import { clearServices, eventually, insertService, registryOf } from "../support/services.ts";
 import { plainStaging } from "../support/staging.ts";
 
 const database = useDatabase();
@@ -24,9 +24,7 @@ const [a, b] = [deployerNamed("a"), deployerNamed("b")];
 const deployed = { outcome: "deployed", workerVersion: "1.0.0", serviceId: "s", platformDeploymentId: "d" } as const;
 const failure = { class: "transient", code: "x", message: "it broke", facts: {} } as const;
 beforeEach(async () => {
-  await database.rows(`delete from osp.services`);
-  await database.rows(`delete from osp_metadata.worker_registry`);
-  await database.rows(`delete from osp_metadata.service_intents`);
+  await clearServices(database);
   await database.rows(`update osp_metadata.platforms set concurrency_limit = null`);
 });
 

@@ -3,7 +3,7 @@ import { useDatabase } from "../support/database.ts";
 import { createMachine, type TestDeployer } from "../support/deployer.ts";
 import { createTestHandler, ring } from "../support/edge-function.ts";
 import { type Fault, faultEnvironment } from "../support/faults.ts";
-import { eventually, insertService, registryOf } from "../support/services.ts";
+import { clearServices, eventually, insertService, registryOf } from "../support/services.ts";
 import { startTemporalServer, type TemporalServer } from "../support/temporal-server.ts";
 
 const database = useDatabase();
@@ -15,9 +15,7 @@ afterAll(() => temporal.stop());
 beforeEach(() => void (machine = createMachine(database, () => temporal.address)));
 afterEach(async () => {
   await machine.clear();
-  await database.rows(`delete from osp.services`);
-  await database.rows(`delete from osp_metadata.worker_registry`);
-  await database.rows(`delete from osp_metadata.service_intents`);
+  await clearServices(database);
 });
 
 async function request(schema: string): Promise<void> {

@@ -10,17 +10,13 @@ import { useDatabase } from "../support/database.ts";
 import { createMachine } from "../support/deployer.ts";
 import { createTestHandler, ring } from "../support/edge-function.ts";
 import { createRailwayMachine, onRailway, type RailwayMachine } from "../support/railway/deployers.ts";
-import { eventually, insertService, registryOf } from "../support/services.ts";
+import { clearServices, eventually, insertService, registryOf } from "../support/services.ts";
 import { startTemporalServer, type TemporalServer } from "../support/temporal-server.ts";
 
 const database = useDatabase();
 const handler = createTestHandler(database);
 const often = { OSP_PLATFORM_RECONCILE_SECONDS: "0.4" };
-beforeEach(async () => {
-  await database.rows(`delete from osp.services`);
-  await database.rows(`delete from osp_metadata.worker_registry`);
-  await database.rows(`delete from osp_metadata.service_intents`);
-});
+beforeEach(() => clearServices(database));
 
 async function request(schema: string): Promise<void> {
   await insertService(database, schema);

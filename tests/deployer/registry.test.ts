@@ -3,7 +3,7 @@ import { createRegistry, type Registry } from "../../deployer/registry.ts";
 import { useDatabase } from "../support/database.ts";
 import { createTestHandler, ring } from "../support/edge-function.ts";
 import { untilBlocked } from "../support/locks.ts";
-import { insertService, registryOf } from "../support/services.ts";
+import { clearServices, insertService, registryOf } from "../support/services.ts";
 
 const database = useDatabase();
 const handler = createTestHandler(database);
@@ -11,11 +11,7 @@ const pool = database.deployerPool(6);
 const deployerNamed = (owner: string): Registry =>
   createRegistry(pool, { owner, platform: "local", leaseSeconds: 10, renewTimeoutMs: 5000 });
 const [a, b] = [deployerNamed("a"), deployerNamed("b")];
-beforeEach(async () => {
-  await database.rows(`delete from osp.services`);
-  await database.rows(`delete from osp_metadata.worker_registry`);
-  await database.rows(`delete from osp_metadata.service_intents`);
-});
+beforeEach(() => clearServices(database));
 
 async function request(schema: string): Promise<void> {
   await insertService(database, schema);

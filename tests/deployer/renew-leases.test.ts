@@ -5,7 +5,7 @@ import { createRegistry } from "../../deployer/registry.ts";
 import { renewLeases } from "../../deployer/renew-leases.ts";
 import { useDatabase } from "../support/database.ts";
 import { createTestHandler, ring } from "../support/edge-function.ts";
-import { eventually, insertService } from "../support/services.ts";
+import { clearServices, eventually, insertService } from "../support/services.ts";
 
 const database = useDatabase();
 const handler = createTestHandler(database);
@@ -13,9 +13,7 @@ const pool = database.deployerPool(4);
 const SERVICES = ["one", "three", "two"];
 
 beforeEach(async () => {
-  await database.rows(`delete from osp.services`);
-  await database.rows(`delete from osp_metadata.worker_registry`);
-  await database.rows(`delete from osp_metadata.service_intents`);
+  await clearServices(database);
   for (const schema of SERVICES) await insertService(database, schema);
   await handler(ring());
 });

@@ -5,7 +5,7 @@ import { afterEach, beforeEach, expect, onTestFinished, test } from "vitest";
 import { useDatabase } from "../support/database.ts";
 import { createMachine } from "../support/deployer.ts";
 import { createTestHandler, ring } from "../support/edge-function.ts";
-import { eventually, insertService, registryOf } from "../support/services.ts";
+import { clearServices, eventually, insertService, registryOf } from "../support/services.ts";
 import { startProxy } from "../support/database-proxy.ts";
 import { startTemporalServer, type TemporalServer } from "../support/temporal-server.ts";
 import { freePort } from "../../host/free-port.ts";
@@ -23,9 +23,7 @@ afterEach(async () => {
   await machine.clear();
   await temporal?.stop();
   temporal = undefined;
-  await database.rows(`delete from osp.services`);
-  await database.rows(`delete from osp_metadata.worker_registry`);
-  await database.rows(`delete from osp_metadata.service_intents`);
+  await clearServices(database);
 });
 
 async function request(schema: string): Promise<void> {

@@ -11,7 +11,7 @@ import {
   ring,
 } from "../support/edge-function.ts";
 import { createFaultyPorts, type Fault, type FaultyPorts } from "../support/faulty-ports.ts";
-import { insertService, registryOf } from "../support/services.ts";
+import { clearServices, insertService, registryOf } from "../support/services.ts";
 
 const database = useDatabase();
 const queue = createSqlQueue(database);
@@ -23,9 +23,7 @@ beforeEach(async () => {
 
 async function reset(): Promise<void> {
   store = createMemoryStore();
-  await database.rows(`delete from osp.services`);
-  await database.rows(`delete from osp_metadata.worker_registry`);
-  await database.rows(`delete from osp_metadata.service_intents`);
+  await clearServices(database);
   await database.rows(`delete from osp_metadata.pruned_objects`);
 }
 

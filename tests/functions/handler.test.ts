@@ -1,14 +1,10 @@
 import { beforeEach, expect, test } from "vitest";
 import { useDatabase } from "../support/database.ts";
 import { createMemoryStore, createSqlQueue, createTestHandler, ring } from "../support/edge-function.ts";
-import { insertService, registryOf } from "../support/services.ts";
+import { clearServices, insertService, registryOf } from "../support/services.ts";
 
 const database = useDatabase();
-beforeEach(async () => {
-  await database.rows(`delete from osp.services`);
-  await database.rows(`delete from osp_metadata.worker_registry`);
-  await database.rows(`delete from osp_metadata.service_intents`);
-});
+beforeEach(() => clearServices(database));
 const answer = async (response: Response) => ({ status: response.status, body: await response.json() });
 
 test("without the secret it answers 401 and nothing happens", async () => {

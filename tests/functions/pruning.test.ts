@@ -15,15 +15,13 @@ import {
   ring,
 } from "../support/edge-function.ts";
 import { insertHistory } from "../support/registry-rows.ts";
-import { insertService, registryOf } from "../support/services.ts";
+import { clearServices, insertService, registryOf } from "../support/services.ts";
 
 const database = useDatabase();
 let store: MemoryStore;
 beforeEach(async () => {
   store = createMemoryStore();
-  await database.rows(`delete from osp.services`);
-  await database.rows(`delete from osp_metadata.worker_registry`);
-  await database.rows(`delete from osp_metadata.service_intents`);
+  await clearServices(database);
   await database.rows(`delete from osp_metadata.pruned_objects`);
   await database.rows(`update osp_metadata.retention set keep_days = 0, keep_revisions = 1`);
 });

@@ -3,7 +3,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "vitest
 import { useApi } from "../client/api.ts";
 import { useDatabase } from "../support/database.ts";
 import { startFunction, type TestFunction } from "../support/function-server.ts";
-import { eventually, insertService, registryOf } from "../support/services.ts";
+import { clearServices, eventually, insertService, registryOf } from "../support/services.ts";
 import { startStorageGate, type StorageGate } from "../support/storage-gate.ts";
 
 // The function as it is deployed, in a real Deno process, on the real API: killed by SIGKILL while Storage lets it wait.
@@ -19,9 +19,7 @@ afterAll(() => gate.close());
 beforeEach(async () => {
   gate.open();
   gate.held.length = 0;
-  await database.rows(`delete from osp.services`);
-  await database.rows(`delete from osp_metadata.worker_registry`);
-  await database.rows(`delete from osp_metadata.service_intents`);
+  await clearServices(database);
   edgeFunction = await startFunction(gate.url);
 });
 afterEach(async () => void await edgeFunction.stop());

@@ -12,7 +12,7 @@ import { useApi } from "../client/api.ts";
 import { KEYS } from "../local/stand.ts";
 import { useDatabase } from "../support/database.ts";
 import { createTestHandler, ring } from "../support/edge-function.ts";
-import { insertService, registryOf } from "../support/services.ts";
+import { clearServices, insertService, registryOf } from "../support/services.ts";
 
 const database = useDatabase();
 const api = useApi(database);
@@ -21,9 +21,7 @@ const bucket = `insert into storage.buckets (id, name, public, file_size_limit, 
   on conflict (id) do update set file_size_limit = excluded.file_size_limit, allowed_mime_types = excluded.allowed_mime_types`;
 
 beforeEach(async () => {
-  await database.rows(`delete from osp.services`);
-  await database.rows(`delete from osp_metadata.worker_registry`);
-  await database.rows(`delete from osp_metadata.service_intents`);
+  await clearServices(database);
   await database.rows(bucket);
   await insertService(database, "a");
 });

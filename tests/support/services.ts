@@ -19,6 +19,13 @@ export async function insertService(
   );
 }
 
+/** Nothing of any service is left: no row, no deployment, no intent. */
+export async function clearServices(database: Pick<TestDatabase, "rows">): Promise<void> {
+  await database.rows(`delete from osp.services`);
+  await database.rows(`delete from osp_metadata.worker_registry`);
+  await database.rows(`delete from osp_metadata.service_intents`);
+}
+
 export interface RegistryRow {
   id: string;
   service_schema: string;

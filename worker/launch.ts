@@ -2,8 +2,10 @@ import { parseArguments } from "./arguments.ts";
 import { describeError, EXIT_CODES, WorkerExitError } from "./exit.ts";
 import { startHealthServer } from "./health-server.ts";
 import { createLog, type Log } from "./log.ts";
-import type { ServiceQueue } from "./load-service.ts";
+import { loadService, type ServiceQueue } from "./load-service.ts";
 import { readSettings } from "./read-settings.ts";
+import { createCaller } from "./service/caller.ts";
+import { endpointProblems } from "./service/check-endpoints.ts";
 import { HURRIED_DRAIN_SECONDS, stopSignal } from "./stop-signal.ts";
 
 export interface Launch {
@@ -47,11 +49,8 @@ async function run({ environment, codeRoot, args }: Launch, ending: Ending): Pro
     node: process.version,
   });
 
-  const { endpointProblems } = await import("./service/check-endpoints.ts");
   // Only where it runs: an image is built where neither its settings nor its network are. Names are looked up meanwhile.
   const refusals = isCheck ? Promise.resolve([]) : endpointProblems(manifest, config.endpoints);
-  const { loadService } = await import("./load-service.ts");
-  const { createCaller } = await import("./service/caller.ts");
   const caller = createCaller(config.endpoints);
   const queues = await loadService({ manifest, codeRoot, cacheDirectory: config.cacheDirectory, log, isCheck, caller });
   if (isCheck) return await tellOfChecked(queues, log);

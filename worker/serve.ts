@@ -1,4 +1,5 @@
 import { setTimeout as pause } from "node:timers/promises";
+import type { NativeConnection } from "@temporalio/worker";
 import type { Manifest } from "../supabase/functions/_shared/manifest.ts";
 import { capacityOf, optionsOfQueue } from "./capacity.ts";
 import type { WorkerConfig } from "./config.ts";
@@ -30,7 +31,6 @@ export async function serve({ config, manifest, queues, health, stop, log, onFlu
   const { namespace } = temporal;
   const sdk = installRuntime(log);
   onFlush(sdk.flush);
-  const connection = await connect(temporal, connectDeadlineSeconds, log);
   const capacity = capacityOf(memoryMb, queues.length);
   const options = optionsOfQueue(manifest.options, queues.filter(pollsActivities).length);
   log.info({
@@ -40,16 +40,20 @@ export async function serve({ config, manifest, queues, health, stop, log, onFlu
     workflow_tasks: capacity.workflowTasks,
     activities: options.max_concurrent_activities ?? capacity.activities,
   });
-  const settings = { manifest, queues, connection, namespace, drainSeconds, capacity, options };
-  const workers = await createWorkersFromManifest(settings);
+  const settings = { manifest, queues, namespace, drainSeconds, capacity, options };
+  const make = (connection: NativeConnection) => createWorkersFromManifest({ ...settings, connection });
+  const { connection, making } = await connect(temporal, connectDeadlineSeconds, log, make);
+  const workers = await making;
 
   const signal = stop.beginDraining((name) =>
     log.info({ event: "worker.draining", signal: name, drain_seconds: drainSeconds })
   );
   const identity = workerIdentity(manifest);
-  void announceReadiness({ connection, namespace, identity, workers }, health, signal, log);
   const accessLost = watchAccess(connection, namespace);
-  await runWorkers({ workers, drainSeconds, stop: signal, accessLost, lastError: sdk.lastError });
+  const running = runWorkers({ workers, drainSeconds, stop: signal, accessLost, lastError: sdk.lastError });
+  // After the first poll: its questions would take the time of it.
+  void announceReadiness({ connection, namespace, identity, workers }, health, signal, log);
+  await running;
 }
 
 /** Logs `worker.ready` once Temporal has seen every queue polled. */

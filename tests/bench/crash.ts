@@ -71,11 +71,12 @@ const rowSchema = z.object({ lease_owner: z.string().nullable(), error_message: 
 async function until(client: pg.Client, serviceSchema: string, status: string, revision = 1) {
   for (const deadline = performance.now() + TIMEOUT_MS; performance.now() < deadline; await pause(10)) {
     const { rows } = await client.query(
-      `select deployment_status = $3 as is_there, lease_owner, error_message
+      `select deployment_status = $3 as is_there, deployment_status = 'failed' as is_failed, lease_owner, error_message
       from osp_metadata.worker_registry where service_schema = $1 and revision = $2`,
       [serviceSchema, revision, status],
     );
     if (rows[0]?.is_there) return rowSchema.parse(rows[0]);
+    if (rows[0]?.is_failed) throw new Error(`Cannot measure: ${serviceSchema} failed: ${rows[0].error_message}`);
   }
   throw new Error(`Cannot measure: ${serviceSchema} revision ${revision} is not ${status} after ${TIMEOUT_MS} ms`);
 }
@@ -97,7 +98,7 @@ async function untilTwoDeployers(client: pg.Client): Promise<void> {
 
 /** A second deployer of the same machine and the same workers, started again whenever it ends. */
 async function keepSecondDeployer(
-  { client, addresses, directory }: StackToMeasure,
+  { client, addresses, config }: StackToMeasure,
 ): Promise<{ stop(): Promise<void> }> {
   await client.query(`create role osp_bench_deployer login password 'osp_bench' in role osp_deployer`);
   const url = new URL(addresses.DB_URL);
@@ -109,9 +110,12 @@ async function keepSecondDeployer(
     OSP_CACHE_DIR: cacheDirectory(process.env),
     DATABASE_URL: url.href,
     OSP_PLATFORM: "local",
-    OSP_STATE_DIR: directory,
+    OSP_STATE_DIR: config.OSP_STATE_DIR,
     TEMPORAL_ADDRESS: addresses.TEMPORAL_ADDRESS,
-    OSP_DRAIN_SECONDS: "5", // the stack's: with another one it would start the workers anew
+    // The stack's: with others it would start the workers anew.
+    OSP_ACTIVITY_NETWORKS: config.OSP_ACTIVITY_NETWORKS,
+    OSP_ACTIVITY_PLAIN_HTTP: config.OSP_ACTIVITY_PLAIN_HTTP,
+    OSP_DRAIN_SECONDS: "5",
   };
   const start = () =>
     spawn(process.execPath, ["deployer/main.ts"], { cwd: REPOSITORY, env: environment, stdio: "ignore" });

@@ -59,7 +59,7 @@ async function deployOnce(stack: StackToMeasure, serviceSchema: string): Promise
     [serviceSchema, service.service_name, JSON.stringify(service.workflows)],
   );
   const pollingMs = await untilSettled(stack, serviceSchema, "deployed");
-  const start = await readWorkerStart(stack.directory, serviceSchema);
+  const start = await readWorkerStart(stack.config.OSP_STATE_DIR, serviceSchema);
   await stack.client.query(`delete from osp.services where service_schema = $1`, [serviceSchema]);
   await untilSettled(stack, serviceSchema, "stopped");
   return { pollingMs, ...start };

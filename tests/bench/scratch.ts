@@ -4,7 +4,7 @@ import { join } from "node:path";
 import pg from "pg";
 import { freePort } from "../../host/free-port.ts";
 import type { Progress } from "../../local/building.ts";
-import { ANY_PORTS, parseConfig } from "../../local/config.ts";
+import { ANY_PORTS, parseConfig, type StackConfig } from "../../local/config.ts";
 import { configureDatabase, migrate, prepareDatabase } from "../../local/database.ts";
 import { startPostgres } from "../../local/postgres.ts";
 import type { StackAddresses } from "../../local/stack-programs.ts";
@@ -14,8 +14,7 @@ import { clusterDirectory, removeState } from "../../local/stack-state.ts";
 export interface StackToMeasure {
   client: pg.Client;
   addresses: StackAddresses;
-  /** Where the stack keeps its logs and workers. */
-  directory: string;
+  config: StackConfig;
 }
 
 /** A full local stack for as long as `work` takes, with nothing of an earlier one. */
@@ -30,7 +29,7 @@ export async function withStack<Result>(
     try {
       return await withClient(
         stack.addresses.DB_URL,
-        (client) => work({ client, addresses: stack.addresses, directory }),
+        (client) => work({ client, addresses: stack.addresses, config }),
       );
     } finally {
       await stack.stop();

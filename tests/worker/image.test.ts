@@ -71,6 +71,7 @@ describe("the steps of the worker's Dockerfile, as plain processes", () => {
       expect(holds(join(made, "app", "node_modules"), name), name).toBe(false);
     }
     expect(readdirSync(join(made, "app", "node_modules", "@temporalio", "core-bridge", "releases"))).toHaveLength(1);
+    expect(holds(join(made, "app", "worker"), "launch.cjs")).toBe(true);
     // Bundled by the build: the worker made none.
     const [bundle, ...others] = readdirSync(join(made, ".cache", "workflow-bundles")).filter((name) =>
       name.endsWith(".js")

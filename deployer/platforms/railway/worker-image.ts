@@ -2,6 +2,7 @@ import { chmod, copyFile, lstat, mkdir, readdir, utimes, writeFile } from "node:
 import { dirname, join, sep } from "node:path";
 import { fileURLToPath } from "node:url";
 import { type Scratch, type ScratchDirectory, scratchError } from "../../scratch.ts";
+import { bundleWorkerCopy, PROGRAM_FILE } from "../../worker-program.ts";
 import { PlatformError } from "../platform.ts";
 
 const PROJECT = fileURLToPath(new URL("../../../", import.meta.url));
@@ -13,6 +14,8 @@ const files = [
 ] as const;
 /** Of these, sources alone: an editor's copies and a person's notes are nobody's business. */
 const directories = ["worker", "host", "supabase/functions/_shared"];
+/** What the image starts: the worker of these sources in one file. */
+const PROGRAM = join("worker", PROGRAM_FILE);
 const isSource = (name: string) => /^[a-z][a-z0-9-]*\.ts$/.test(name);
 
 /** Nobody needs to know when; and the same files give the same archive. */
@@ -24,8 +27,8 @@ const IGNORE = ".railwayignore";
 const IGNORE_NOTHING = "!*\n";
 
 /**
- * A fresh directory with all that the worker's image is built from: the Dockerfile, the worker, its lock file, and the code
- * root with its manifest. The same code root gives the same files, bytes, modes and times, whatever machine they come from.
+ * A fresh directory with all that the worker's image is built from: the Dockerfile, the worker as sources and in one
+ * file, its lock file, and the code root with its manifest. The same code root gives the same files, bytes, modes and times, whatever machine they come from.
  *
  * @throws {PlatformError}
  */
@@ -40,6 +43,7 @@ export async function stageImage(codeRoot: string, scratch: Scratch): Promise<Sc
       throw new PlatformError("unavailable", "upload_directory_skipped", message);
     }
     for (const [target, source] of await filesToCopy(codeRoot)) await copy(source, join(path, target));
+    await writeFile(join(path, PROGRAM), await bundleWorkerCopy(), { mode: 0o644 });
     await writeFile(join(path, IGNORE), IGNORE_NOTHING, { mode: 0o644 });
     await fixTimes(path);
     return directory;
@@ -58,7 +62,7 @@ async function filesToCopy(codeRoot: string): Promise<[string, string][]> {
     }
   }
   for (const file of await filesBelow(codeRoot)) {
-    if (sources.has(file) || file === IGNORE) {
+    if (sources.has(file) || file === IGNORE || file === PROGRAM) {
       const message = `The service's own code has a file ${file}, where the worker's image has one of its own: move it`;
       throw new PlatformError("permanent", "upload_conflict", message);
     }

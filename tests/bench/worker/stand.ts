@@ -8,6 +8,7 @@ import { join } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { workerProcessSettings } from "../../../host/worker-process-settings.ts";
+import { keepWorkerProgram } from "../../../deployer/worker-program.ts";
 import { startTemporalServer } from "../../support/temporal-server.ts";
 import { manifestOf } from "../../worker/support/manifests.ts";
 import { withScratch } from "../scratch.ts";
@@ -46,6 +47,7 @@ export async function withWorkerStand<Result>(work: (stand: WorkerStand) => Prom
     try {
       const bundlePath = await bundlePeer(directory);
       const cache = join(directory, "cache");
+      const program = await keepWorkerProgram(cache);
       return await work({
         client: new Client({ connection }),
         respond: endpoint.respond,
@@ -60,7 +62,9 @@ export async function withWorkerStand<Result>(work: (stand: WorkerStand) => Prom
               MANIFEST_PATH: "manifest.json",
               OSP_CACHE_DIR: cache,
               // As a platform starts ours; a cache of compiled modules whoever starts Node has for the asking.
-              ...(kind === "ours" ? workerProcessSettings({ OSP_CACHE_DIR: cache }) : {}),
+              ...(kind === "ours"
+                ? { ...workerProcessSettings({ OSP_CACHE_DIR: cache }), OSP_WORKER_PROGRAM: program }
+                : {}),
               NODE_COMPILE_CACHE: join(cache, "compile-cache"),
               OSP_ACTIVITY_NETWORKS: "127.0.0.0/8",
               BUNDLE_PATH: bundlePath,

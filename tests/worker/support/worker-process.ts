@@ -5,8 +5,12 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
+import { keepWorkerProgram } from "../../../deployer/worker-program.ts";
+import { cacheDirectory } from "../../../host/cache-directory.ts";
 
 const LAUNCHER = fileURLToPath(new URL("../../../worker/launch-worker.ts", import.meta.url));
+/** As the deployer starts it; staged-copy.test.ts has the worker without. */
+const OSP_WORKER_PROGRAM = await keepWorkerProgram(cacheDirectory(process.env));
 
 export type LogLine = Record<string, unknown> & { event?: string };
 
@@ -42,7 +46,7 @@ export function createCodeRoot(files: Record<string, unknown> = {}): CodeRoot {
 export function startWorker(codeRoot: string, environment: Record<string, string>, args: string[] = []): WorkerProcess {
   const child = spawn(process.execPath, [LAUNCHER, ...args], {
     cwd: codeRoot,
-    env: { PATH: process.env["PATH"] ?? "", ...environment },
+    env: { PATH: process.env["PATH"] ?? "", OSP_WORKER_PROGRAM, ...environment },
     stdio: ["ignore", "pipe", "pipe"],
   });
   const lines: LogLine[] = [];

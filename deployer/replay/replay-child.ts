@@ -27,12 +27,17 @@ async function replay({ bundlePath, histories }: ReplayRequest): Promise<ReplayA
   const replayed = Worker.runReplayHistories({ workflowBundle: { codePath: bundlePath } }, read(histories));
   for await (const { runId, error } of replayed) {
     if (error === undefined) continue;
-    const reason = formatError(error).slice(0, 1000);
+    const reason = reasonOf(formatError(error));
     // The SDK gives up on a workflow that does not come to its next step in time: here, on a machine that is busy.
     if (/TMPRL1101|deadlock/i.test(reason)) throw new Error(reason);
     mismatches.push({ runId, reason });
   }
   return mismatches;
+}
+
+/** The rule that was broken and the event; the SDK wraps it in a dump of what its core holds. */
+function reasonOf(message: string): string {
+  return (/\[TMPRL1100\][^"]*/.exec(message)?.[0] ?? message).trim().slice(0, 1000);
 }
 
 /** One at a time in memory. */

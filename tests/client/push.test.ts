@@ -462,7 +462,7 @@ describe("the command", () => {
       SECRET_KEY: KEYS.SECRET_KEY,
     });
     expect({ exitCode, stdout }).toEqual({ exitCode: 1, stdout: "" });
-    expect(stderr).toMatch(/^Nothing was pushed: 1 problems?\n {2}workflows\.js:1: /);
+    expect(stderr).toMatch(/^Nothing was pushed: 1 problem\n {2}workflows\.js:1: /);
     expect(stderr).not.toContain("\u001b");
   });
 });

@@ -30,9 +30,10 @@ function around<Args extends unknown[], Result>(
   call: (...args: Args) => Result,
 ): (...args: Args) => Result {
   return (...args) => {
-    const number = begin(name);
+    const what = `${name} ${args.flat().filter((part) => typeof part === "string").join(" ")}`;
+    const number = begin(what);
     const result = call(...args);
-    reach(number, name, "after");
+    reach(number, what, "after");
     return result;
   };
 }

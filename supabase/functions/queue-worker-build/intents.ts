@@ -90,8 +90,8 @@ export type PrunedObject = z.infer<typeof prunedObjectSchema>;
 /** What retention let go of. Each call throws when the database cannot be reached. */
 export interface PrunedObjects {
   take(): Promise<PrunedObject[]>;
-  /** Objects of one taking are gone from Storage; with a reason they are not, and wait on. */
-  forget(objects: PrunedObject[], reason?: string): Promise<void>;
+  /** Objects of one taking are gone from Storage; with a reason they are not, and wait on. How many were still this taking's. */
+  forget(objects: PrunedObject[], reason?: string): Promise<number>;
 }
 
 /** Services' own code. Each call throws when the database or Storage cannot be reached or refuses, and says what to do. */
@@ -99,7 +99,7 @@ export interface CodeStore {
   /**
    * Keeps a service's code from being removed and tells whether Storage has it.
    *
-   * @throws {CodeLeavingError} while it is being removed: in a moment it is gone, or stays
+   * @throws {CodeLeavingError} while it is being removed: in a moment it is gone
    */
   keep(serviceSchema: string, code: string): Promise<boolean>;
   /** Removes objects; one that is gone already is success. */

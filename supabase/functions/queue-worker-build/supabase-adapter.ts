@@ -80,9 +80,9 @@ function takenBy(client: SupabaseClient, take: string, forget: string): PrunedOb
     take: () => call<PrunedObject[]>(take, {}, z.array(prunedObjectSchema)),
     async forget(objects, reason) {
       const [first] = objects;
-      if (first === undefined) return;
+      if (first === undefined) return 0;
       const paths = objects.map((object) => object.path);
-      await call(forget, { lease_token: first.lease_token, paths, reason }, z.int());
+      return await call(forget, { lease_token: first.lease_token, paths, reason }, z.int());
     },
   };
 }

@@ -32,6 +32,7 @@ const reportSchema = z.object({
     seed: z.literal(SEED),
     commands: z.record(z.string(), z.int()),
     deployments: z.int(),
+    replicated: z.int(),
     looks: z.int(),
   })]),
 });
@@ -49,5 +50,6 @@ test("after a minute of statements, SIGKILLs, restarts, pauses and bad rings the
     commands: { kill: expect.any(Number), restart_postgres: expect.any(Number), pause_deployer: expect.any(Number) },
   });
   expect(storm.deployments).toBeGreaterThan(0);
+  expect(storm.replicated).toBeGreaterThan(0);
   expect(storm.looks).toBeGreaterThan(0);
 }, 600_000);

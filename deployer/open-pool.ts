@@ -25,9 +25,12 @@ function open(connectionString: string, leaseSeconds: number, max: number): pg.P
     query_timeout: leaseSeconds * 1000,
     maxLifetimeSeconds: 3600,
     // Before a new connection is first used.
-    verify: (client, done) => void limitLockWaits(client).then(() => done(), done),
+    verify(client, done) {
+      client.on("error", ignore); // the pool does not listen meanwhile; a cut connection fails the query as well
+      void limitLockWaits(client).then(() => done(), done).finally(() => client.off("error", ignore));
+    },
   });
-  pool.on("error", () => {}); // an idle connection was cut; the next query tells what follows from it
+  pool.on("error", ignore); // an idle connection was cut; the next query tells what follows from it
   return pool;
 }
 
@@ -38,3 +41,5 @@ async function limitLockWaits(client: pg.ClientBase): Promise<void> {
     Object(client).processID,
   ]);
 }
+
+function ignore(): void {}

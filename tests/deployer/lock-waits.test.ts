@@ -1,3 +1,5 @@
+import { once } from "node:events";
+import { connect, createServer } from "node:net";
 import { afterAll, afterEach, beforeAll, beforeEach, expect, onTestFinished, test } from "vitest";
 import { openPool, openRenewalPool } from "../../deployer/open-pool.ts";
 import { createPlatformState } from "../../deployer/platform-state.ts";
@@ -95,6 +97,32 @@ test("sessions of a pooler, which are others' as well, stay as they are", async 
   expect(await settingOf(pooler.url)).toEqual([{ lock_timeout: "0" }]);
   expect(await settingOf(database.deployerUrl)).toEqual([{ lock_timeout: "1s" }]);
 });
+
+test.each([1, 2])(
+  "a new connection of %i that is cut before its first use fails its statement, and nothing else",
+  async (max) => {
+    const target = new URL(database.deployerUrl);
+    const port = Number(target.port);
+    let cuts = 0;
+    const server = createServer((client) => {
+      const upstream = connect(port, target.hostname);
+      for (const socket of [client, upstream]) socket.on("error", () => {}).on("close", () => upstream.destroy());
+      client.on("data", (chunk) => {
+        if (!chunk.includes("set_config('lock_timeout'") || cuts >= max) return void upstream.write(chunk);
+        cuts += 1;
+        client.resetAndDestroy();
+      });
+      upstream.on("data", (chunk) => void client.write(chunk));
+    }).listen(0, "127.0.0.1");
+    await once(server, "listening");
+    onTestFinished(() => void server.close());
+    target.port = String(Object(server.address()).port);
+    const { pool } = open(target.href);
+    const answers = await Promise.allSettled(Array.from({ length: max }, () => pool.query("select 1 as one")));
+    expect(answers.map(({ status }) => status)).toEqual(Array(max).fill("rejected"));
+    expect((await pool.query("select 1 as one")).rows).toEqual([{ one: 1 }]);
+  },
+);
 
 test("a deployer that starts while somebody has the platform's row locked deploys, within its limit, and signs afterwards", async () => {
   await database.rows(

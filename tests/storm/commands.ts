@@ -1,5 +1,5 @@
 import fc from "fast-check";
-import { GOOD_OPTIONS, type Variant } from "./model.ts";
+import { GOOD_OPTIONS, THREE_WORKERS, type Variant } from "./model.ts";
 
 /** The programs of a stack that a storm kills; each is started again by whoever looks after it. */
 export const PROGRAMS = ["deployer-1", "deployer-2", "deployer-3", "functions", "doorbell", "api", "temporal"] as const;
@@ -155,16 +155,19 @@ const afterMs = fc.oneof({ weight: 2, arbitrary: fc.constant(0) }, {
 });
 
 /** Before anything goes wrong there is something that can. */
-const BEGINNING: Command = {
-  afterMs: 0,
-  action: { kind: "bulk_insert", services: [0, 1, 2, 3], variant: { steps: 0, options: 0 } },
-};
+const BEGINNING: Command[] = [
+  {
+    afterMs: 0,
+    action: { kind: "bulk_insert", services: [0, 1, 2, 3], variant: { steps: 0, options: 0 } },
+  },
+  { afterMs: 0, action: { kind: "insert", service: 4, variant: { steps: 0, options: THREE_WORKERS } } },
+];
 
 /** The commands of a seed, without end: the same seed gives the same ones, however far a storm comes. */
 export function* commandsOf(seed: number): Generator<Command> {
   const command = fc.noBias(fc.record({ afterMs, action: fc.oneof(...actions) }));
   const [commands] = fc.sample(fc.infiniteStream(command), { seed, numRuns: 1 });
   if (commands === undefined) throw new Error("a sample of one has one");
-  yield BEGINNING;
+  yield* BEGINNING;
   yield* commands;
 }

@@ -42,6 +42,8 @@ const OPTIONS: readonly Record<string, unknown>[] = [
   { activity_timeout_seconds: 30, colour: "blue" },
 ];
 
+/** The index into OPTIONS of the row that wants most workers. */
+export const THREE_WORKERS = 3;
 /** How many of OPTIONS are good: the first ones. */
 export const GOOD_OPTIONS = OPTIONS.length - 2;
 

@@ -339,6 +339,7 @@ export type Database = {
           "last_error_at": string | null;
           "lease_expires_at": string | null;
           "lease_token": string | null;
+          "missing_since": string | null;
           "pushed_at": string;
           "pushed_by": string;
           "service_schema": string;
@@ -352,6 +353,7 @@ export type Database = {
           "last_error_at"?: string | null;
           "lease_expires_at"?: string | null;
           "lease_token"?: string | null;
+          "missing_since"?: string | null;
           "pushed_at"?: string;
           "pushed_by": string;
           "service_schema": string;
@@ -364,6 +366,7 @@ export type Database = {
           "last_error_at"?: string | null;
           "lease_expires_at"?: string | null;
           "lease_token"?: string | null;
+          "missing_since"?: string | null;
           "pushed_at"?: string;
           "pushed_by"?: string;
           "service_schema"?: string;
@@ -612,6 +615,14 @@ export type Database = {
           "id": string;
           "is_running": boolean;
           "platform_deployment_id": string;
+          "service_schema": string;
+        }[];
+      };
+      "check_code": {
+        Args: Record<PropertyKey, never>;
+        Returns: {
+          "code": string;
+          "missing_since": string;
           "service_schema": string;
         }[];
       };

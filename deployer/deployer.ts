@@ -3,6 +3,7 @@ import { attempt, type AttemptDeps } from "./attempt.ts";
 import { createComplaint } from "./complaint.ts";
 import type { Doorbell } from "./doorbell.ts";
 import { createHands, type Hands } from "./hands.ts";
+import { createMissingCodeWatch } from "./missing-code.ts";
 import { renewLeases } from "./renew-leases.ts";
 import type { Supervision } from "./supervision.ts";
 import type { Wake } from "./wake.ts";
@@ -100,6 +101,8 @@ async function endWhatIsLost(hands: Hands, { supervision }: DeployerDeps, signal
 async function sweep({ registry, doorbell, settings, log }: DeployerDeps, signal: AbortSignal): Promise<void> {
   const complaint = createComplaint(log, "sweep");
   const pruning = createComplaint(log, "pruning");
+  const codeCheck = createComplaint(log, "code_check");
+  const lookForMissingCode = createMissingCodeWatch(registry, log);
   let reconciledAt = -Infinity;
   while (!signal.aborted) {
     const isDue = performance.now() - reconciledAt >= settings.reconcileSeconds * 1000;
@@ -109,6 +112,7 @@ async function sweep({ registry, doorbell, settings, log }: DeployerDeps, signal
         : await registry.countWaitingIntents(Math.ceil(settings.sweepSeconds));
       if (isDue) reconciledAt = performance.now();
       const pruned = isDue ? await pruning.about(registry.prune(), 0) : 0;
+      if (isDue) await codeCheck.about(lookForMissingCode(), undefined);
       if (waiting + pruned > 0 && doorbell !== undefined) await doorbell.ring(signal);
     };
     await complaint.about(look(), undefined);

@@ -2,8 +2,8 @@ import { setTimeout as pause } from "node:timers/promises";
 import pLimit from "p-limit";
 
 /**
- * Runs a statement that waits for a lock, and is given how long, as Postgres writes it. Tried again for as long as a lease
- * lasts where somebody holds the lock for longer.
+ * Runs a statement that waits for a lock, and is given how long, as Postgres writes it. Tried again for a while, mostly as
+ * long as a lease lasts, where somebody holds the lock for longer.
  *
  * @throws the statement's error; `lock_not_available` (55P03) where the lock is not let go of in that time
  */
@@ -15,11 +15,11 @@ const MOST_WAITING = 2;
 const LOCK_TIMEOUT_MS = 1000;
 const AGAIN_MS = 100;
 
-/** For all statements of a pool that wait. */
-export function createLockWaits(leaseSeconds: number, isEnding: () => boolean): RunWaiting {
-  const limit = pLimit(MOST_WAITING);
+/** For all statements of a pool that wait; each is tried again for so long. */
+export function createLockWaits(forSeconds: number, isEnding: () => boolean, mostWaiting = MOST_WAITING): RunWaiting {
+  const limit = pLimit(mostWaiting);
   return async (run) => {
-    const deadline = performance.now() + leaseSeconds * 1000;
+    const deadline = performance.now() + forSeconds * 1000;
     for (;;) {
       try {
         return await limit(run, `${LOCK_TIMEOUT_MS}ms`);
@@ -32,6 +32,6 @@ export function createLockWaits(leaseSeconds: number, isEnding: () => boolean): 
 }
 
 /** lock_not_available: the lock was waited for in vain. */
-function isLocked(error: unknown): boolean {
+export function isLocked(error: unknown): boolean {
   return error instanceof Error && "code" in error && error.code === "55P03";
 }

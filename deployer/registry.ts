@@ -6,12 +6,13 @@ import { unlocked } from "./registry-writes.ts";
 import { createReports } from "./report.ts";
 import { COUNTED, createSettlements, type Settle } from "./settle.ts";
 import { createStatements, type Queryable } from "./statements.ts";
+import { createUpkeep, type Upkeep } from "./upkeep.ts";
 
 const renewalSchema = z.object({ lease_token: z.string(), is_superseded: z.boolean() });
 export type Renewal = z.infer<typeof renewalSchema>;
 
 /** All SQL of the deployer. Only the database's clock counts, and only the lease token decides who may write. */
-export interface Registry {
+export interface Registry extends Upkeep {
   /**
    * Takes what waits, oldest first, and what a deployer left whose lease ran out. Of rows that several deployers died with
    * at most one, and none unless `takesSuspect`: it must not take others along again.
@@ -36,10 +37,6 @@ export interface Registry {
    * again for as long as a lease lasts.
    */
   settle(claim: Claim, settlement: Settlement): Promise<boolean>;
-  countWaitingIntents(olderThanSeconds: number): Promise<number>;
-  reconcile(): Promise<number>;
-  /** Removes what retention lets go of; how many objects of Storage, unused code too, wait for the Edge Function to remove them. */
-  prune(): Promise<number>;
   platformInstance(): Promise<string>;
 }
 
@@ -58,9 +55,6 @@ const UNREADABLE_DELAY_SECONDS = 60;
 
 /** A row that somebody keeps locked must not hold up the next renewal. */
 const RENEW_LOCK_TIMEOUT_MS = 1000;
-
-/** It compares every service: some seconds for a hundred thousand. What it has found is written, waited for or not. */
-const RECONCILE_TIMEOUT_MS = 30_000;
 
 /** @param renewals where leases are renewed: of its own where other statements may wait long for a connection of the pool */
 export function createRegistry(pool: Queryable, settings: RegistrySettings, renewals: Queryable = pool): Registry {
@@ -103,15 +97,7 @@ export function createRegistry(pool: Queryable, settings: RegistrySettings, rene
     isOpen: async (claim) => (await run(IS_OPEN, [claim.id])).rowCount === 1,
     hadOwnCode: async (claim) => (await run(HAD_OWN_CODE, [claim.service_schema, claim.revision])).rowCount === 1,
     settle: (claim, settlement) => settle(claim, settlement, leaseSeconds),
-    async countWaitingIntents(olderThanSeconds) {
-      return count(await run(`select osp_metadata.count_waiting_intents($1) as count`, [olderThanSeconds]));
-    },
-    async reconcile() {
-      return count(await run(`select osp_metadata.reconcile() as count`, [], RECONCILE_TIMEOUT_MS));
-    },
-    async prune() {
-      return count(await run(`select osp_metadata.prune() + osp_metadata.count_unused_code() as count`, []));
-    },
+    ...createUpkeep(run),
     async platformInstance() {
       const { rows } = await run(`select instance from osp_metadata.platforms where name = $1`, [platform]);
       return z.tuple([z.object({ instance: z.string() })]).parse(rows)[0].instance;
@@ -143,10 +129,6 @@ async function giveUp(claim: UnreadableClaim, settle: Settle, { onUnreadable }: 
   } catch {
     // The database is away: the lease runs out, and whoever claims it then comes here again.
   }
-}
-
-function count({ rows }: { rows: unknown[] }): number {
-  return z.tuple([z.object({ count: z.int() })]).parse(rows)[0].count;
 }
 
 /** Attempts of the row r that a deployer left: those told so, and the open one of a lease that ran out. */

@@ -5,6 +5,7 @@ import type { Client } from "pg";
 import { z } from "zod";
 import { formatError } from "../supabase/functions/_shared/problems.ts";
 import { openConnection, within } from "./connection.ts";
+import { isLocked } from "./lock-waits.ts";
 import { StartError } from "./start-error.ts";
 
 /** The right to look after child processes: one deployer per database has it, the others stand by. */
@@ -112,7 +113,7 @@ async function holdOnce(
     if (!lock.is_locked) return await standby.sees(lock.supervisor, client);
     standby.isOver();
     lease.prolong(askedAt);
-    const lost = Promise.race([ended, untilSilent(client, lock.session, settings, lease, signal)]);
+    const lost = Promise.race([ended, untilSilent(client, lock, settings, lease, signal)]);
     lost.catch(() => {}); // thrown below; meanwhile adopting may throw first
     await Promise.race([lost, settings.adopt()]);
     if (lease.isValid()) {
@@ -131,11 +132,13 @@ async function holdOnce(
 /** Resolves when the connection gives no answer any more: one whose other side vanished would look alive for hours. */
 async function untilSilent(
   client: Client,
-  session: number,
-  { leaseSeconds, renewSeconds }: SupervisionSettings,
+  { session, is_recorded }: HeldLock,
+  settings: SupervisionSettings,
   lease: Lease,
   signal: AbortSignal,
 ): Promise<void> {
+  const { leaseSeconds, renewSeconds } = settings;
+  let isRecorded = is_recorded;
   while (!signal.aborted) {
     await pause(renewSeconds * 1000, undefined, { signal }).catch(() => {});
     // Also after a pause of our own: somebody else may have it.
@@ -146,6 +149,7 @@ async function untilSilent(
       const { rows } = await client.query(within(answerMs, "select pg_backend_pid() as session", []));
       if (sessionRow.parse(rows[0]).session !== session) throw poolerError();
       if (lease.isValid()) lease.prolong(askedAt);
+      isRecorded ||= await recordSupervisor(client, settings);
     } catch (error) {
       if (error instanceof SupervisionRefusedError) throw error;
       return;
@@ -156,25 +160,48 @@ async function untilSilent(
 const sessionRow = z.object({ session: z.int() });
 const lockRow = sessionRow.extend({ is_locked: z.boolean(), supervisor: z.string().nullable() });
 
-async function tryLock(client: Client, { platform, owner, leaseSeconds }: SupervisionSettings) {
-  // A holder whose host vanished keeps the lock until the server notices: 25 s instead of two hours.
-  await client.query("set tcp_keepalives_idle = 10; set tcp_keepalives_interval = 5; set tcp_keepalives_count = 3");
+interface HeldLock {
+  session: number;
+  /** Whether our name stands there. */
+  is_recorded: boolean;
+}
+
+async function tryLock(client: Client, settings: SupervisionSettings) {
+  // A holder whose host vanished keeps the lock until the server notices: 25 s instead of two hours. And nobody's lock on a table
+  // is waited for by a session that must answer before its lease ends.
+  await client.query(
+    "set tcp_keepalives_idle = 10; set tcp_keepalives_interval = 5; set tcp_keepalives_count = 3; set lock_timeout = '250ms'",
+  );
   const { rows: [row] } = await client.query(
     `select pg_try_advisory_lock(hashtext('osp supervisor'), hashtext($1)) as is_locked, pg_backend_pid() as session,
       (select supervisor from osp_metadata.platforms where name = $1) as supervisor`,
-    [platform],
+    [settings.platform],
   );
   const lock = lockRow.parse(row);
+  let is_recorded = false;
   if (lock.is_locked) {
     const { rows } = await client.query(`select pg_backend_pid() as session`);
     if (sessionRow.parse(rows[0]).session !== lock.session) throw poolerError();
-    await client.query(`select osp_metadata.record_supervisor($1, $2, $3)`, [platform, owner, leaseSeconds])
-      .catch((error: unknown) => {
-        // The lock holds while the database is read-only, and workers that die then are to be started again as well.
-        if (!isReadOnly(error)) throw error;
-      });
+    is_recorded = await recordSupervisor(client, settings);
   }
-  return lock;
+  return { ...lock, is_recorded };
+}
+
+/**
+ * False: it cannot be written down now, and is tried again. The lock holds while the database is read-only or somebody has the
+ * platform's row locked, and workers that die then are to be started again as well.
+ */
+async function recordSupervisor(
+  client: Client,
+  { platform, owner, leaseSeconds }: SupervisionSettings,
+): Promise<boolean> {
+  try {
+    await client.query(`select osp_metadata.record_supervisor($1, $2, $3)`, [platform, owner, leaseSeconds]);
+    return true;
+  } catch (error) {
+    if (!isReadOnly(error) && !isLocked(error)) throw error;
+    return false;
+  }
 }
 
 function isReadOnly(error: unknown): boolean {

@@ -5,7 +5,7 @@ import { type OspStorage, recordCode } from "../data-api.ts";
 import { TransportError } from "../errors.ts";
 import type { Patience } from "../patience.ts";
 
-/** A lease on what is being removed ends after 30 s. */
+/** A lease on what is being removed ends after 30 s, and then another takes it up at once. */
 const TRIES = 15;
 const RETRY_MS = 3000;
 
@@ -27,7 +27,10 @@ export async function storeCode(
     // What was there may have gone between the two.
     if (isKept && (isNew || await isThere(supabase, path, code, patience))) return isNew;
     if (tries === TRIES) {
-      throw new TransportError(`Cannot store ${path}: it is just being removed, and was so for a while. Push again`);
+      throw new TransportError(
+        `Cannot store ${path}: it is just being removed, and was so for a while. Push again; ` +
+          "what is in the way of its removal: select * from osp_metadata.service_code where last_error is not null",
+      );
     }
     await pause(RETRY_MS, undefined, { signal: patience.signal }).catch(() => {});
     patience.check(`Cannot store ${path}, which is just being removed`);

@@ -14,10 +14,15 @@ import {
 import { freePort } from "../../host/free-port.ts";
 import { unpackArchive } from "../../host/code-archive.ts";
 import { CODE_LIMITS } from "../../supabase/functions/_shared/service-code.ts";
+import {
+  connect,
+  createCodeStore,
+  createUnusedCode,
+} from "../../supabase/functions/queue-worker-build/supabase-adapter.ts";
 import { KEYS } from "../local/stand.ts";
 import { CODE_BUCKET_SQL, download, hashed, store } from "../support/code-archive.ts";
 import { useDatabase } from "../support/database.ts";
-import { insertService } from "../support/services.ts";
+import { eventually, insertService } from "../support/services.ts";
 import { useApi } from "./api.ts";
 
 const repository = fileURLToPath(new URL("../../", import.meta.url));
@@ -336,8 +341,22 @@ describe("what is in Storage already", () => {
   test("and is just being removed, is stored again when that is over", async () => {
     const { code } = await push(directory());
     await database.rows(`update osp_metadata.service_code set pushed_at = pushed_at - interval '31 days'`);
-    await database.rows(`select osp_metadata.take_unused_code(lease_seconds => 2)`);
-    expect(await push(directory())).toMatchObject({ code, is_new: false });
+    await database.rows(`select osp_metadata.take_unused_code()`);
+    const pushed = push(directory());
+    // It has found it leaving at least once when the removal goes on.
+    await database.rows(`update osp_metadata.service_code set missing_since = now()`);
+    await eventually(
+      () => database.rows(`select from osp_metadata.service_code where missing_since is null`),
+      (rows) => rows.length === 1,
+    );
+    await database.rows(`update osp_metadata.service_code set lease_expires_at = now()`);
+    const client = connect(api.url, KEYS.SECRET_KEY);
+    const [object] = await createUnusedCode(client).take();
+    if (object === undefined) throw new Error("Nothing was to be removed");
+    await createCodeStore(client).remove([object.path]);
+    expect(await createUnusedCode(client).forget([object])).toBe(1);
+    expect(await pushed).toMatchObject({ code });
+    expect(await download(api.url, "s", code)).toBeInstanceOf(Buffer);
     expect(await database.rows(`select osp_metadata.count_unused_code() as count`)).toEqual([{ count: 0 }]);
   });
 });

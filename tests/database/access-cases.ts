@@ -139,6 +139,7 @@ export const functions: Record<string, Role[]> = {
   // The deployer.
   "osp_metadata.append_log": ["osp_deployer"],
   "osp_metadata.count_unused_code": ["osp_deployer"],
+  "osp_metadata.check_code": ["osp_deployer"],
   "osp_metadata.cut_text": ["osp_deployer"],
   "osp_metadata.end_silent_supervisor": ["osp_deployer"],
   "osp_metadata.find_lost_services": ["osp_deployer"],

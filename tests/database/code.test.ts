@@ -1,3 +1,4 @@
+import { readFileSync } from "node:fs";
 import { beforeEach, describe, expect, onTestFinished, test } from "vitest";
 import { refusal, useDatabase } from "../support/database.ts";
 import { createMemoryCode, createTestHandler, ring } from "../support/edge-function.ts";
@@ -29,6 +30,13 @@ const take = async () => (await database.rows<{ path: string; lease_token: strin
 const taken = async () => (await take()).map(({ path }) => path);
 const use = async (code = A, schema = "s") =>
   (await database.rows<{ kept: boolean }>(`select osp_metadata.use_code($1, $2) as kept`, [schema, code]))[0]?.kept;
+const forget = async (object: { path: string; lease_token: string } | undefined, reason: string | null = null) =>
+  (await database.rows<{ count: number }>(`select osp_metadata.forget_unused_code($1, $2, $3) as count`, [
+    object?.lease_token,
+    [object?.path],
+    reason,
+  ]))[0]?.count;
+const leaseEnds = () => database.rows(`update osp_metadata.service_code set lease_expires_at = clock_timestamp()`);
 const count = async () =>
   (await database.rows<{ count: number }>(`select osp_metadata.count_unused_code() as count`))[0]?.count;
 
@@ -141,14 +149,8 @@ describe("code is removed", () => {
     expect(await taken()).toEqual([]);
     await database.rows(`update osp_metadata.service_code set lease_expires_at = clock_timestamp()`);
     const [second] = await take();
-    const forget = async (token?: string, reason: string | null = null) =>
-      (await database.rows<{ count: number }>(`select osp_metadata.forget_unused_code($1, $2, $3) as count`, [
-        token,
-        [first?.path],
-        reason,
-      ]))[0]?.count;
-    expect(await forget(first?.lease_token)).toBe(0); // too late: another has it
-    expect(await forget(second?.lease_token)).toBe(1);
+    expect(await forget(first)).toBe(0); // too late: another has it
+    expect(await forget(second)).toBe(1);
     expect(await database.rows(`select * from osp_metadata.service_code`)).toEqual([]);
   });
 
@@ -186,9 +188,10 @@ describe("who begins to use what is being removed", () => {
       ),
     )
       .toEqual([{ old: true, used_at: null, lease_token: object?.lease_token }]);
+    // Whoever removes it may be paused: that its lease is over is no reason to begin.
     await database.rows(`update osp_metadata.service_code set lease_expires_at = clock_timestamp()`);
-    expect(await use()).toBe(true);
-    expect(await record()).toBe(true);
+    expect(await use()).toBe(false);
+    expect(await record()).toBe(false);
   });
 
   test("and comes first, keeps it: a removal that looked before does not take it", async () => {
@@ -265,6 +268,28 @@ describe("a service that begins to name code", () => {
     expect(await database.rows(`select from osp.services where options ? 'code'`)).toEqual([]);
   });
 
+  test.each(ways)(
+    "by %s, while whoever took it is paused past its lease, is refused until it is gone",
+    async (way, statement) => {
+      await prepare(way);
+      const [paused] = await take();
+      await leaseEnds();
+      // Refused by a Storage that gave no answer, it may be removed yet as well.
+      for (const reason of [null, "Storage does not answer"]) {
+        expect(await refusal(database.rows(statement, [A]))).toMatchObject({ code: "55006" });
+        if (reason !== null) await forget(paused, reason);
+      }
+      await database.rows(`update osp_metadata.service_code set last_error_at = last_error_at - interval '1 minute'`);
+      const [other] = await take();
+      expect(other?.path).toBe(paused?.path);
+      expect(await forget(other)).toBe(1);
+      expect(await record()).toBe(true);
+      expect(await database.rows(statement, [A])).toBeDefined();
+      expect(await forget(paused)).toBe(0);
+      expect(await database.rows(`select lease_token from osp_metadata.service_code`)).toEqual([{ lease_token: null }]);
+    },
+  );
+
   test("as whoever may write services", async () => {
     await prepare("INSERT");
     const writer = await database.connect();
@@ -274,20 +299,38 @@ describe("a service that begins to name code", () => {
   });
 });
 
-test("whoever removes too slowly does not forget what was pushed or used since", async () => {
-  for (const again of [use, record]) {
-    await record();
-    await age(31);
-    const [object] = await take();
-    await database.rows(`update osp_metadata.service_code set lease_expires_at = clock_timestamp()`);
-    expect(await again()).toBe(true);
-    expect(
-      await database.rows(`select osp_metadata.forget_unused_code($1, $2) as count`, [
-        object?.lease_token,
-        [object?.path],
-      ]),
-    ).toEqual([{ count: 0 }]);
+test("a removal that was begun is ended, whatever retention says by then and whoever names it by a restore", async () => {
+  await record();
+  await age(31);
+  expect(await take()).toHaveLength(1);
+  await leaseEnds();
+  await database.rows(`update osp_metadata.retention set keep_unused_code_days = null`);
+  await database.rows(`alter table osp.services disable trigger all`);
+  await insertService(database, "s", { options: { code: A } });
+  await database.rows(`alter table osp.services enable trigger all`);
+  expect(await use()).toBe(false);
+  expect(await count()).toBe(1);
+  expect(await forget((await take())[0])).toBe(1);
+  expect(await use()).toBe(true);
+});
+
+test("a push of what is being removed by one that went away has the function rung", async () => {
+  for (const name of ["net", "vault"]) {
+    await database.rows(readFileSync(new URL(`../../local/doorbell/${name}.sql`, import.meta.url), "utf8"));
   }
+  onTestFinished(() => void database.rows(`drop schema net cascade; drop schema vault cascade`));
+  await database.rows(
+    `select vault.create_secret('http://127.0.0.1:9', 'osp_functions_url'), vault.create_secret('a secret', 'osp_webhook_secret')`,
+  );
+  const rings = async () => (await database.rows(`select from net.http_request_queue`)).length;
+  await record();
+  await age(31);
+  expect(await take()).toHaveLength(1);
+  expect(await record()).toBe(false);
+  expect(await rings()).toBe(0); // it is at work
+  await leaseEnds();
+  expect(await record()).toBe(false);
+  expect(await rings()).toBe(1);
 });
 
 test("what nobody wrote down, for it was stored by hand, is used and never removed", async () => {

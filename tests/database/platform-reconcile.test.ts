@@ -1,7 +1,6 @@
-import { beforeEach, describe, expect, test } from "vitest";
+import { beforeEach, describe, expect, onTestFinished, test } from "vitest";
 import { refusal, useDatabase } from "../support/database.ts";
 import { createTestHandler, ring } from "../support/edge-function.ts";
-import { untilBlocked } from "../support/locks.ts";
 import { clearServices, insertService, registryOf } from "../support/services.ts";
 import { createPlatformRegistry, type Finding } from "../../deployer/platform-registry.ts";
 import type { ListedService } from "../../deployer/platforms/platform.ts";
@@ -319,13 +318,15 @@ test("whoever edits a service is not waited for, and the edit takes the place of
 test("a loss that two deployers see at once is requested once", async () => {
   await deployed("s");
   const at = await now();
-  const holder = await database.connect();
-  await holder.query("begin");
-  await holder.query(`select from osp_metadata.worker_registry where service_schema = 's' for update`);
-  const both = [1, 2].map(() => platform.reconcile({ services: [], listedAt: at }, 0.001));
-  await untilBlocked(database, holder);
-  await holder.query("commit");
-  expect((await Promise.all(both)).flat()).toHaveLength(1);
+  const first = await database.connect();
+  onTestFinished(() => first.end());
+  await first.query("begin");
+  const { rowCount } = await first.query(`select from osp_metadata.reconcile_platform('local', '[]', $1, 0.001)`, [at]);
+  expect(rowCount).toBe(1);
+  const second = () => platform.reconcile({ services: [], listedAt: at }, 0.001);
+  expect(await second()).toEqual([]); // what the first one has in hand is not waited for
+  await first.query("commit");
+  expect(await second()).toEqual([]);
   expect(await database.rows(`select revision from osp_metadata.service_intents`)).toEqual([{ revision: 2 }]);
 });
 

@@ -1,4 +1,4 @@
-import { beforeEach, describe, expect, test } from "vitest";
+import { beforeEach, describe, expect, onTestFinished, test } from "vitest";
 import {
   connect,
   createCodeStore,
@@ -7,9 +7,10 @@ import {
 import { useApi } from "../client/api.ts";
 import { KEYS } from "../local/stand.ts";
 import { archiveOf, CODE_BUCKET_SQL, store, unstore } from "../support/code-archive.ts";
-import { useDatabase } from "../support/database.ts";
+import { refusal, useDatabase } from "../support/database.ts";
+import { createMachine } from "../support/deployer.ts";
 import { createTestHandler, ring } from "../support/edge-function.ts";
-import { insertService, registryOf } from "../support/services.ts";
+import { eventually, insertService, registryOf } from "../support/services.ts";
 
 const database = useDatabase();
 const api = useApi(database);
@@ -30,6 +31,7 @@ function createFunction(to: { url?: string; key?: string } = {}, deps: Parameter
   });
 }
 const insert = (options: object = {}) => insertService(database, "s", { options: { code: code.code, ...options } });
+const leaseEnds = () => database.rows(`update osp_metadata.service_code set lease_expires_at = clock_timestamp()`);
 const objects = () => database.rows(`select name from storage.objects where bucket_id = 'code' order by name`);
 
 test("a manifest of a service with code names its modules and its hash; an endpoint it needs not", async () => {
@@ -95,7 +97,7 @@ describe("what is nobody's fault waits, says so in SQL, and goes on by itself", 
     expect(await registryOf(database, "s")).toMatchObject([{ deployment_status: "pending" }]);
   });
 
-  test("code that is just being removed: when that is over it is missing, or still there", async () => {
+  test("code that is being removed: until it is gone, and then what to do is told", async () => {
     await store(api.url, "s", code);
     await database.rows(`select osp.record_code('s', $1, 1)`, [code.code]);
     await insert();
@@ -107,10 +109,121 @@ describe("what is nobody's fault waits, says so in SQL, and goes on by itself", 
     expect(response.status).toBe(503);
     expect(await response.json()).toMatchObject({ message: expect.stringContaining("is just being removed") });
     expect(await registryOf(database, "s")).toEqual([]);
-    await database.rows(`update osp_metadata.service_code set lease_expires_at = clock_timestamp()`);
+    await leaseEnds();
+    const rings: string[] = [];
+    expect((await createFunction({}, { ringAgain: () => rings.push("ring") })(ring())).status).toBe(200);
+    expect(await objects()).toEqual([]);
+    expect(rings).toEqual(["ring"]); // for what waited
+    await createFunction()(ring());
+    expect(await registryOf(database, "s")).toMatchObject([{
+      deployment_status: "failed",
+      error_code: "code_missing",
+    }]);
+  });
+});
+
+describe("a function that is held up while it removes code", () => {
+  /** Old enough to go. */
+  const pushed = async () => {
+    await store(api.url, "s", code);
+    await database.rows(`select osp.record_code('s', $1, 1)`, [code.code]);
+    await database.rows(`update osp_metadata.service_code set pushed_at = pushed_at - interval '31 days'`);
+  };
+  /** What befalls the archive while the other one sleeps, past its lease. */
+  const goneAndPushedAgain = async () => {
+    await leaseEnds();
+    expect(await refusal(insert())).toMatchObject({ code: "55006", hint: expect.stringContaining("Push it again") });
+    await createFunction()(ring());
+    expect(await objects()).toEqual([]);
+    await store(api.url, "s", code);
+    await database.rows(`select osp.record_code('s', $1, 1)`, [code.code]);
+    await insert();
     await createFunction()(ring());
     expect(await registryOf(database, "s")).toMatchObject([{ deployment_status: "pending" }]);
+  };
+  const missing = () =>
+    database.rows(`select service_schema, missing_since is not null as is_missing from osp_metadata.service_code`);
+  const needed = () => database.rows(`select service_schema, code from osp_metadata.check_code()`);
+
+  test("before it asks Storage, leaves it to another: what was pushed again meanwhile stays", async () => {
+    await pushed();
+    const unusedCode = createUnusedCode(connect(api.url, KEYS.SECRET_KEY));
+    const events: unknown[] = [];
+    let now = 0;
+    await createFunction({}, {
+      unusedCode: {
+        ...unusedCode,
+        async take() {
+          const taken = await unusedCode.take();
+          if (taken.length === 0) return taken;
+          await goneAndPushedAgain();
+          now += 31_000;
+          return taken;
+        },
+      },
+      now: () => now,
+      log: (event) => events.push(event),
+    })(ring());
+    expect(events).toEqual([{
+      event: "removal.failed",
+      error: expect.stringContaining("was held up since it took that"),
+    }]);
     expect(await objects()).toHaveLength(1);
+    expect(await needed()).toEqual([]);
+  });
+
+  /** A Storage that carries a removal out long after it was asked for. */
+  function createLate(andThen: () => Promise<void>) {
+    const slow = createCodeStore(connect(api.url, KEYS.SECRET_KEY));
+    return {
+      ...slow,
+      async remove(paths: string[]) {
+        await goneAndPushedAgain();
+        await slow.remove(paths);
+        await andThen();
+      },
+    };
+  }
+
+  test("by a slow Storage: what it took from a service is told at once, and is there when it is pushed again", async () => {
+    await pushed();
+    const events: unknown[] = [];
+    await createFunction({}, { code: createLate(async () => {}), log: (event) => events.push(event) })(ring());
+    expect(await objects()).toEqual([]);
+    expect(events).toContainEqual({ event: "removal.late", paths: [`s/${code.code}.tar.gz`] });
+    expect(await missing()).toEqual([{ service_schema: "s", is_missing: true }]);
+    expect(await needed()).toEqual([{ service_schema: "s", code: code.code }]);
+    await store(api.url, "s", code);
+    await database.rows(`select osp.record_code('s', $1, 1)`, [code.code]);
+    expect(await missing()).toEqual([{ service_schema: "s", is_missing: false }]);
+    expect(await needed()).toEqual([]);
+  });
+
+  test("by a slow Storage, and dies: a deployer finds what is missing and says what to do", async () => {
+    await pushed();
+    const died = new Promise<void>(() => {});
+    let isLate = () => {};
+    const late = new Promise<void>((resolve) => isLate = resolve);
+    void createFunction({}, {
+      code: createLate(() => {
+        isLate();
+        return died;
+      }),
+    })(ring());
+    await late;
+    expect(await missing()).toEqual([{ service_schema: "s", is_missing: false }]);
+    const machine = createMachine(database, () => "127.0.0.1:9");
+    onTestFinished(() => machine.clear());
+    await database.rows(
+      `update osp_metadata.platforms set paused_at = now(), pause_reason = 'a test' where name = 'local'`,
+    );
+    const deployer = machine.start({ OSP_SWEEP_SECONDS: "0.2", OSP_RECONCILE_SECONDS: "0.2" });
+    const told = await deployer.event("code.missing");
+    expect(told).toContain("push it by `osp code push s <directory>`");
+    expect(await missing()).toEqual([{ service_schema: "s", is_missing: true }]);
+    await store(api.url, "s", code);
+    await eventually(missing, ([row]) => Object(row).is_missing === false);
+    expect(deployer.output().split(`"code.missing"`)).toHaveLength(2); // once
   });
 });
 

@@ -1,5 +1,5 @@
 import fc from "fast-check";
-import type { Variant } from "./model.ts";
+import { GOOD_OPTIONS, THREE_WORKERS, type Variant } from "./model.ts";
 
 /** The programs of a stack that a storm kills; each is started again by whoever looks after it. */
 export const PROGRAMS = ["deployer-1", "deployer-2", "deployer-3", "functions", "doorbell", "api", "temporal"] as const;
@@ -75,9 +75,9 @@ const forMs = fc.integer({ min: 500, max: 3000 });
 /** Good ones, and now and then one that must fail. */
 const variant: fc.Arbitrary<Variant> = fc.record({
   steps: fc.nat({ max: 3 }),
-  options: fc.oneof({ weight: 9, arbitrary: fc.nat({ max: 1 }) }, {
+  options: fc.oneof({ weight: 9, arbitrary: fc.nat({ max: GOOD_OPTIONS - 1 }) }, {
     weight: 2,
-    arbitrary: fc.integer({ min: 2, max: 3 }),
+    arbitrary: fc.integer({ min: GOOD_OPTIONS, max: GOOD_OPTIONS + 1 }),
   }),
 });
 const pair = fc.uniqueArray(service, { minLength: 2, maxLength: 2 }).map(([a = 0, b = 1]): [number, number] => [a, b]);
@@ -155,16 +155,19 @@ const afterMs = fc.oneof({ weight: 2, arbitrary: fc.constant(0) }, {
 });
 
 /** Before anything goes wrong there is something that can. */
-const BEGINNING: Command = {
-  afterMs: 0,
-  action: { kind: "bulk_insert", services: [0, 1, 2, 3], variant: { steps: 0, options: 0 } },
-};
+const BEGINNING: Command[] = [
+  {
+    afterMs: 0,
+    action: { kind: "bulk_insert", services: [0, 1, 2, 3], variant: { steps: 0, options: 0 } },
+  },
+  { afterMs: 0, action: { kind: "insert", service: 4, variant: { steps: 0, options: THREE_WORKERS } } },
+];
 
 /** The commands of a seed, without end: the same seed gives the same ones, however far a storm comes. */
 export function* commandsOf(seed: number): Generator<Command> {
   const command = fc.noBias(fc.record({ afterMs, action: fc.oneof(...actions) }));
   const [commands] = fc.sample(fc.infiniteStream(command), { seed, numRuns: 1 });
   if (commands === undefined) throw new Error("a sample of one has one");
-  yield BEGINNING;
+  yield* BEGINNING;
   yield* commands;
 }

@@ -40,7 +40,7 @@ export function createFaults(stack: StormStack, forgetting: Watch["forgetting"])
       case "kill":
         return stack.signal(fault.program, "SIGKILL");
       case "kill_worker":
-        return killWorkers(serviceOf(fault.service), stack);
+        return killWorkers(serviceOf(fault.service), stack, 1);
       case "erase_worker":
         rmSync(join(stack.workersDirectory, serviceOf(fault.service)), { recursive: true, force: true });
         return killWorkers(serviceOf(fault.service), stack);
@@ -86,9 +86,9 @@ export function createFaults(stack: StormStack, forgetting: Watch["forgetting"])
   };
 }
 
-/** All that run for a service now. */
-function killWorkers(service: string, { workersDirectory }: StormStack): boolean {
-  const workers = findWorkers(workersDirectory).filter(({ serviceSchema }) => serviceSchema === service);
+/** Those that run for a service now: all, or some of them. */
+function killWorkers(service: string, { workersDirectory }: StormStack, most = Infinity): boolean {
+  const workers = findWorkers(workersDirectory).filter(({ serviceSchema }) => serviceSchema === service).slice(0, most);
   for (const worker of workers) signalProcess(worker, "SIGKILL");
   return workers.length > 0;
 }

@@ -6,7 +6,7 @@ import { manifestSchema } from "../../supabase/functions/_shared/manifest.ts";
 import { type Model, rowOf, type ServiceRow } from "./model.ts";
 import { fleetProblems, tableProblems } from "./rest.ts";
 import { differences } from "./sessions.ts";
-import { logProblems } from "./traces.ts";
+import { deadlocks, logProblems } from "./traces.ts";
 import { type Snapshot, snapshotProblems } from "./watch.ts";
 import { planProblems } from "./writing.ts";
 
@@ -90,6 +90,13 @@ const record: Machine["records"][number] = {
   port: null,
 };
 const machine: Machine = { processes: new Map([[SERVICE, [worker]]]), records: [record] };
+/** A row that wants two workers, and both of them. */
+const twice = { ...wanted, options: { replicas: 2 } };
+const second = { ...record, replica: 2, process: { pid: 101, started: "then" } };
+const both: Machine = {
+  processes: new Map([[SERVICE, [worker, { ...worker, pid: 101 }]]]),
+  records: [record, second],
+};
 const nothing: Machine = { processes: new Map(), records: [] };
 
 interface Case {
@@ -111,6 +118,10 @@ test("nothing is said of a fleet that equals its table", () => {
     [],
   );
   expect(differences(model, model)).toEqual([]);
+  const deployedTwice = { ...deployed, spec: specOf(twice), manifest: manifestOf(twice) };
+  expect(judge({ model: tableOf(twice), tables: { deployments: [deployedTwice, replaced] }, machine: both })).toEqual(
+    [],
+  );
 });
 
 test("a worker that the registry has forgotten, of a row that fails, is to be reported", () => {
@@ -228,6 +239,32 @@ test.each<[string, Case, RegExp]>([
     /100 \(revision 2\) and 99 \(revision 2\)/,
   ],
   [
+    "fewer workers than the row wants",
+    {
+      model: tableOf(twice),
+      tables: { deployments: [{ ...deployed, spec: specOf(twice), manifest: manifestOf(twice) }, replaced] },
+    },
+    /to have 2 workers, and it has worker 100 \(revision 2\); on record: revision 2 current 100/,
+  ],
+  [
+    "a second worker of another revision",
+    {
+      model: tableOf(twice),
+      tables: { deployments: [{ ...deployed, spec: specOf(twice), manifest: manifestOf(twice) }, replaced] },
+      machine: { ...both, processes: new Map([[SERVICE, [worker, { ...worker, pid: 101, revision: 1 }]]]) },
+    },
+    /100 \(revision 2\) and 101 \(revision 1\)/,
+  ],
+  [
+    "the same worker on record twice",
+    {
+      model: tableOf(twice),
+      tables: { deployments: [{ ...deployed, spec: specOf(twice), manifest: manifestOf(twice) }, replaced] },
+      machine: { ...both, records: [record, { ...second, replica: 1 }] },
+    },
+    /revision 2 current 100 \(replica 1\), revision 2 current 101 \(replica 1\)/,
+  ],
+  [
     "a worker of a service that nobody knows",
     {
       machine: { ...machine, processes: new Map([...machine.processes, ["stray", [{ ...worker, service: "stray" }]]]) },
@@ -282,6 +319,29 @@ test("a log that tells of what nobody thought of", () => {
     'deployer-1.log says: {"level":50,"error":"deadlock detected"}',
     "workers/one/worker.log says: ReferenceError: x is not defined",
   ]);
+});
+
+test("Postgres' own log tells of a deadlock, whoever was its victim", () => {
+  const directory = mkdtempSync(join(tmpdir(), "osp-judges-"));
+  onTestFinished(() => rmSync(directory, { recursive: true, force: true }));
+  const log = join(directory, "postgres.log");
+  const tell = (one: string, other: string) =>
+    writeFileSync(
+      log,
+      "12:00 UTC [7] LOG:  checkpoint starting: time\n12:01 UTC [8] ERROR:  deadlock detected\n" +
+        `12:01 UTC [8] DETAIL:  Process 8 waits for ShareLock\n\tProcess 8: ${one}\n\tProcess 9: ${other}\n` +
+        "12:01 UTC [8] STATEMENT:  delete from osp.services\n12:02 UTC [7] LOG:  checkpoint complete\n",
+    );
+  tell("/* crosswise */ update osp.services", "/* crosswise */ update osp.services");
+  expect(deadlocks(log)).toEqual([]);
+  tell("/* crosswise */ update osp.services", "update osp.services");
+  expect(deadlocks(log)).toEqual([
+    expect.stringMatching(
+      /^Postgres says: .*deadlock detected[^]*Process 9: update[^]*STATEMENT:  delete from osp.services$/,
+    ),
+  ]);
+  writeFileSync(log, "12:00 UTC [7] LOG:  checkpoint starting: time\n");
+  expect(deadlocks(log)).toEqual([]);
 });
 
 describe("of two looks", () => {

@@ -28,13 +28,24 @@ export const STEPS = [
   ["first", REFUSED_ACTIVITY],
 ] as const;
 
-/** The last two pass SQL's checks and are refused by the Edge Function: their deployments fail, with the reason. */
+/**
+ * A change from one to another may be one of how many workers there are. The last two pass SQL's checks and are refused by the Edge Function: their
+ * deployments fail, with the reason.
+ */
 const OPTIONS: readonly Record<string, unknown>[] = [
   {},
   { activity_timeout_seconds: 30 },
+  { replicas: 2 },
+  { activity_timeout_seconds: 30, replicas: 3 },
+  { replicas: 1 },
   { colour: "red" },
   { activity_timeout_seconds: 30, colour: "blue" },
 ];
+
+/** The index into OPTIONS of the row that wants most workers. */
+export const THREE_WORKERS = 3;
+/** How many of OPTIONS are good: the first ones. */
+export const GOOD_OPTIONS = OPTIONS.length - 2;
 
 /** A variant of a row. */
 export interface Variant {

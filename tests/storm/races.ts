@@ -23,6 +23,12 @@ export async function editAtOnce(services: string[], number: number, model: Mode
   return await resolve(url, inTurn({ model, byFirst, bySecond }, outcomes.first, outcomes.second));
 }
 
+/**
+ * Marks statements that wait for each other on purpose: a transaction that changes rows one by one locks them in the order that
+ * its author chose, which nobody else can mend.
+ */
+export const CROSSWISE = "/* crosswise */ ";
+
 /** Two sessions change two rows in opposite orders: one of them is ended, or both come through, one after the other. */
 export async function editCrosswise(services: string[], number: number, model: Model, url: string): Promise<Model> {
   const { byFirst, bySecond, first, second } = edits(services, number, model);
@@ -30,10 +36,10 @@ export async function editCrosswise(services: string[], number: number, model: M
     inSession(url, (other) =>
       Promise.all([
         transact(one, "commit", async () => {
-          for (const service of services) await rename(one, [service], first);
+          for (const service of services) await rename(one, [service], first, CROSSWISE);
         }),
         transact(other, "commit", async () => {
-          for (const service of services.toReversed()) await rename(other, [service], second);
+          for (const service of services.toReversed()) await rename(other, [service], second, CROSSWISE);
         }),
       ])));
   const problems = crosswiseProblems(...outcomes);
@@ -94,8 +100,11 @@ function renamed(model: Model, services: string[], name: string): Model {
   return after;
 }
 
-async function rename(client: pg.Client, services: string[], name: string): Promise<void> {
-  await client.query(`update osp.services set service_name = $2 where service_schema = any ($1)`, [services, name]);
+async function rename(client: pg.Client, services: string[], name: string, mark = ""): Promise<void> {
+  await client.query(`${mark}update osp.services set service_name = $2 where service_schema = any ($1)`, [
+    services,
+    name,
+  ]);
 }
 
 /** Until somebody waits for what this session holds; where the rows are not there nobody will. */

@@ -112,7 +112,7 @@ export function tableProblems({ deployments, intents, attempts }: Tables): strin
   ];
 }
 
-/** Each enabled service has its one worker, of the newest revision that could be deployed, and nothing else runs. Pure. */
+/** Each enabled service has its workers, all of the newest revision that could be deployed, and nothing else runs. Pure. */
 export function fleetProblems(
   model: Model,
   tables: Pick<Tables, "deployments" | "intents" | "states" | "orphans">,
@@ -138,7 +138,7 @@ export function fleetProblems(
     // Of a row that fails the older worker goes on, also one that the registry has forgotten: then it is reported.
     const goesOn = row?.enabled === true && mustFail(row) && tables.orphans.includes(service);
     const processes = machine.processes.get(service) ?? [];
-    if (goesOn && running.length === 0 && processes.length === 1) return problems;
+    if (goesOn && running.length === 0 && processes.length > 0) return problems;
     return [...problems, ...workerProblems(running, processes, of(machine.records))]
       .map((problem) => `${service}: ${problem}`);
   });
@@ -216,7 +216,7 @@ function stateProblems(row: ServiceRow | undefined, state: string | undefined): 
   return state === right ? [] : [`worker_status says ${state ?? "nothing"} of it instead of ${right}`];
 }
 
-/** What runs of a service is what its registry says, once. */
+/** What runs of a service is what its registry says: as many workers as its manifest wants, each on record once. */
 function workerProblems(running: Deployment[], processes: WorkerProcess[], records: WorkerRecord[]): string[] {
   const [deployed] = running;
   const told = processes.map(({ pid, revision }) => `${pid} (revision ${revision})`).join(" and ") || "none";
@@ -228,14 +228,31 @@ function workerProblems(running: Deployment[], processes: WorkerProcess[], recor
       ),
     ];
   }
-  const isRight = running.length === 1 && processes.length === 1 && processes[0]?.revision === deployed.revision &&
-    records.length === 1 && records[0]?.deployment_id === deployed.id && records[0].state === "current" &&
-    records[0].process?.pid === processes[0].pid;
+  const wanted = deployed.manifest?.options.replicas ?? 1;
+  const onRecord = records.filter((record) => record.deployment_id === deployed.id && record.state === "current");
+  const isRight = running.length === 1 && processes.length === wanted && records.length === wanted &&
+    processes.every(({ revision }) => revision === deployed.revision) &&
+    isDeepStrictEqual(
+      sorted(onRecord.map(({ replica }) => replica)),
+      Array.from({ length: wanted }, (_, n) => n + 1),
+    ) &&
+    isDeepStrictEqual(
+      sorted(onRecord.map(({ process }) => process?.pid ?? 0)),
+      sorted(processes.map(({ pid }) => pid)),
+    );
   return isRight ? [] : [
-    `revision ${deployed.revision} is deployed, and it has worker ${told}; on record: ` +
-    (records.map(({ revision, state, process }) => `revision ${revision} ${state} ${process?.pid}`).join(", ") ||
-      "nothing"),
+    `revision ${deployed.revision} is deployed, to have ${wanted} worker${
+      wanted === 1 ? "" : "s"
+    }, and it has worker ` +
+    `${told}; on record: ` +
+    (records.map(({ revision, replica, state, process }) =>
+      `revision ${revision} ${state} ${process?.pid} (replica ${replica})`
+    ).join(", ") || "nothing"),
   ];
+}
+
+function sorted(numbers: number[]): number[] {
+  return numbers.toSorted((one, other) => one - other);
 }
 
 /** Temporal's word on each deployed revision, a line for each that it does not see polling. */

@@ -5,7 +5,7 @@ import { type Action, commandsOf, PROGRAMS } from "./commands.ts";
 
 /** Within its first commands everything befalls the stack that a storm knows, but for what makes the judges forget. */
 const SEED = 14215;
-const FIRST = 95;
+const FIRST = 96;
 
 const nameOf = (action: Action) => {
   if (action.kind === "kill") return `kill ${action.program}`;
@@ -32,6 +32,7 @@ const reportSchema = z.object({
     seed: z.literal(SEED),
     commands: z.record(z.string(), z.int()),
     deployments: z.int(),
+    replicated: z.int(),
     looks: z.int(),
   })]),
 });
@@ -49,5 +50,6 @@ test("after a minute of statements, SIGKILLs, restarts, pauses and bad rings the
     commands: { kill: expect.any(Number), restart_postgres: expect.any(Number), pause_deployer: expect.any(Number) },
   });
   expect(storm.deployments).toBeGreaterThan(0);
+  expect(storm.replicated).toBeGreaterThan(0);
   expect(storm.looks).toBeGreaterThan(0);
 }, 600_000);

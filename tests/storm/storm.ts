@@ -11,7 +11,7 @@ import { type Model, serviceOf } from "./model.ts";
 import { findUnrest, findUnseen } from "./rest.ts";
 import { inSession } from "./sessions.ts";
 import { startStormStack, type StormStack } from "./stack.ts";
-import { findProcesses, logProblems, storageProblems } from "./traces.ts";
+import { deadlocks, findProcesses, logProblems, storageProblems } from "./traces.ts";
 import { startWatch, type Watch } from "./watch.ts";
 import { createWorkflows, type Workflows } from "./workflows.ts";
 import { write } from "./writing.ts";
@@ -43,6 +43,8 @@ export interface StormReport {
   looks: number;
   revisions: number;
   deployments: number;
+  /** Deployments of several workers that came to serve. */
+  replicated: number;
   failed: number;
   attempts: number;
   abandoned: number;
@@ -198,6 +200,7 @@ async function judge(storm: Storm, model: Model, signal: AbortSignal): Promise<v
     ...await findUnrest(stack, model),
     ...watch.problems(),
     ...logProblems(stack),
+    ...deadlocks(stack.postgres.logFile()),
   ];
   signal.throwIfAborted();
   if (problems.length > 0) throw new BrokenPromise(problems);
@@ -206,6 +209,7 @@ async function judge(storm: Storm, model: Model, signal: AbortSignal): Promise<v
 const countsSchema = z.object({
   revisions: z.int(),
   deployments: z.int(),
+  replicated: z.int(),
   failed: z.int(),
   attempts: z.int(),
   abandoned: z.int(),
@@ -216,6 +220,10 @@ async function countTables({ addresses }: StormStack) {
     client.query(`select
       (select coalesce(sum(revision), 0)::integer from osp_metadata.service_intents) as revisions,
       (select count(*)::integer from osp_metadata.worker_registry) as deployments,
+      (
+        select count(*)::integer from osp_metadata.worker_registry
+        where deployed_at is not null and (manifest #>> '{options,replicas}')::integer > 1
+      ) as replicated,
       (select count(*)::integer from osp_metadata.worker_registry where deployment_status = 'failed') as failed,
       (select count(*)::integer from osp_metadata.deployment_attempts) as attempts,
       (select count(*)::integer from osp_metadata.deployment_attempts where outcome = 'abandoned') as abandoned`));

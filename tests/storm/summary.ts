@@ -35,7 +35,8 @@ export function summaryOf(storms: StormReport[]): string[] {
       of("losses")
     } losses of the registry ` +
     `(${sum("idle")} more met nothing)`,
-    `${sum("revisions")} revisions, ${sum("deployments")} deployments (${sum("failed")} failed as they must), ` +
+    `${sum("revisions")} revisions, ${sum("deployments")} deployments (${sum("replicated")} served by several ` +
+    `workers, ${sum("failed")} failed as they must), ` +
     `${sum("attempts")} attempts (${sum("abandoned")} abandoned), ${sum("workflows")} workflows, ` +
     `${sum("activities")} activities`,
     `looked ${sum("looks")} times on the way; at rest after ${most("rest_s")} s at most, ` +

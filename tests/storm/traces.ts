@@ -3,6 +3,7 @@ import { readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { join } from "node:path";
 import { isDeepStrictEqual } from "node:util";
 import { z } from "zod";
+import { CROSSWISE } from "./races.ts";
 import { inSession } from "./sessions.ts";
 import { MARKER, type StormStack } from "./stack.ts";
 
@@ -51,6 +52,23 @@ export function logProblems(
     readFileSync(file, "utf8").split("\n").filter((line) => WORST.test(line))
       .map((line) => `${file.slice(directory.length + 1)} says: ${line.slice(0, 500)}`)
   );
+}
+
+/**
+ * What Postgres' own log tells of deadlocks, with what each of the sessions did. Whoever was its victim may have tried again.
+ * Those that the storm makes on purpose are left out: of sessions that are all of its own.
+ */
+export function deadlocks(postgresLog: string): string[] {
+  const lines = readFileSync(postgresLog, "utf8").split("\n");
+  return lines.flatMap((line, index) => {
+    if (!line.includes("deadlock detected")) return [];
+    // DETAIL, HINT, CONTEXT and STATEMENT, until the next entry.
+    const next = lines.findIndex((other, at) => at > index && /\b(ERROR|LOG|FATAL|WARNING|PANIC): /.test(other));
+    const entry = lines.slice(index, next === -1 ? index + 30 : next);
+    const statements = entry.filter((told) => /^\tProcess \d+: /.test(told));
+    if (statements.length > 0 && statements.every((told) => told.includes(CROSSWISE))) return [];
+    return [`Postgres says: ${entry.join("\n    ").slice(0, 4000)}`];
+  });
 }
 
 function logsBelow(directory: string, depth: number): string[] {

@@ -23,7 +23,8 @@ export function workerProcesses(directory: string): Map<string, WorkerProcess[]>
 
 function revisionOf(pid: number): number {
   try {
-    return Number(basename(readlinkSync(`/proc/${pid}/cwd`))) || 0; // of a removed one the link ends in " (deleted)"
+    // A second worker of revision 5 has 5-2; of a removed one the link ends in " (deleted)".
+    return Number(/^(\d+)(-\d+)?$/.exec(basename(readlinkSync(`/proc/${pid}/cwd`)))?.[1] ?? 0);
   } catch {
     return 0;
   }
@@ -48,7 +49,9 @@ export function currentRevisions(directory: string): Map<string, number[]> {
     state === "current" && process !== null && isRunning(process)
   );
   const byService = Map.groupBy(current, ({ service_schema }) => service_schema);
-  return new Map([...byService].map(([service, records]) => [service, records.map(({ revision }) => revision)]));
+  return new Map(
+    [...byService].map(([service, records]) => [service, [...new Set(records.map(({ revision }) => revision))]]),
+  );
 }
 
 function listOf(directory: string): string[] {

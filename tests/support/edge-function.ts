@@ -1,11 +1,12 @@
 import { createHandler, type HandlerDeps } from "../../supabase/functions/queue-worker-build/handler.ts";
-import type {
-  CodeStore,
-  Intent,
-  IntentQueue,
-  ManifestStore,
-  PrunedObject,
-  PrunedObjects,
+import {
+  CodeLeavingError,
+  type CodeStore,
+  type Intent,
+  type IntentQueue,
+  type ManifestStore,
+  type PrunedObject,
+  type PrunedObjects,
 } from "../../supabase/functions/queue-worker-build/intents.ts";
 import type { TestDatabase } from "./database.ts";
 
@@ -64,7 +65,7 @@ export function createMemoryCode(database: Pick<TestDatabase, "rows">, archives:
         schema,
         code,
       ]);
-      if (row?.kept !== true) throw new Error("It is just being removed");
+      if (row?.kept !== true) throw new CodeLeavingError("It is just being removed");
       return archives.has(`${schema}/${code}`);
     },
     async remove(paths) {
@@ -87,11 +88,12 @@ function takenBySql(database: Pick<TestDatabase, "rows">, take: string, forget: 
   return {
     take: () => database.rows<PrunedObject>(`select * from osp_metadata.${take}()`),
     async forget(objects, reason) {
-      await database.rows(`select osp_metadata.${forget}($1, $2, $3)`, [
-        objects[0]?.lease_token,
-        objects.map((object) => object.path),
-        reason ?? null,
-      ]);
+      const values = [objects[0]?.lease_token, objects.map((object) => object.path), reason ?? null];
+      const [row] = await database.rows<{ count: number }>(
+        `select osp_metadata.${forget}($1, $2, $3) as count`,
+        values,
+      );
+      return row?.count ?? -1;
     },
   };
 }

@@ -1,5 +1,6 @@
 import { setTimeout as pause } from "node:timers/promises";
 import type { Logger } from "pino";
+import { isLocked } from "../../lock-waits.ts";
 import type { PlatformState } from "../../platform-state.ts";
 import { PlatformError } from "../platform.ts";
 
@@ -54,7 +55,10 @@ export function createRequestBudget(
 }
 
 function uncounted(error: unknown): never {
-  const message = "The database does not answer, so the requests to Railway cannot be counted";
+  const message = isLocked(error)
+    ? "Somebody has the row of Railway in osp_metadata.platforms locked, so the requests to Railway cannot be counted. End that " +
+      "transaction; whose it is: select pid, state, query from pg_stat_activity where xact_start is not null order by xact_start"
+    : "The database does not answer, so the requests to Railway cannot be counted";
   throw new PlatformError("unavailable", "database_unreachable", message, {}, { cause: error });
 }
 

@@ -1,5 +1,6 @@
 import { formatError } from "../_shared/problems.ts";
 import { isSameSecret } from "./same-secret.ts";
+import { CodeLeavingError } from "./intents.ts";
 import { type PruningDeps, type Removal, removePruned } from "./pruning.ts";
 import { enqueueTaken, type TakingDeps } from "./taking.ts";
 
@@ -51,8 +52,10 @@ async function answer(deps: HandlerDeps): Promise<Response> {
   const isOver = () => deps.now() >= deadline;
   let removal: Removal;
   try {
-    await drain(deps, outcome, isOver);
+    const leaving = await drain(deps, outcome, isOver);
     removal = await removePruned(deps, isOver);
+    // What waits for a removal waits for this very one, where its function went away.
+    if (leaving !== undefined && removal.removed === 0) throw leaving;
     outcome.remaining = await deps.queue.countWaiting();
   } catch (error) {
     // What was taken waits on: given back where that was possible, else when its lease ends.
@@ -66,16 +69,23 @@ async function answer(deps: HandlerDeps): Promise<Response> {
   return Response.json(outcome);
 }
 
-async function drain(deps: HandlerDeps, outcome: Outcome, isOver: () => boolean): Promise<void> {
+/** @returns why intents wait for code to be removed; undefined: none does. @throws what keeps others from being enqueued */
+async function drain(
+  deps: HandlerDeps,
+  outcome: Outcome,
+  isOver: () => boolean,
+): Promise<CodeLeavingError | undefined> {
   while (!isOver() && outcome.taken < INTENTS_A_RUN) {
     const intents = await deps.queue.take();
-    if (intents.length === 0) return;
+    if (intents.length === 0) return undefined;
     outcome.taken += intents.length;
     const { enqueued, heldUp } = await enqueueTaken(intents, deps);
     outcome.enqueued += enqueued.filter((row) => row.deployment_status === "pending").length;
     outcome.rejected += enqueued.filter((row) => row.deployment_status === "failed").length;
-    const failed = heldUp.find(({ error }) => error !== undefined);
+    const failed = heldUp.find(({ error }) => error !== undefined && !(error instanceof CodeLeavingError));
     if (failed !== undefined) throw failed.error;
-    if (heldUp.length > 0) return; // another taking would meet the same obstacle
+    // Another taking would meet the same obstacle.
+    if (heldUp.length > 0) return heldUp.map(({ error }) => error).find((error) => error instanceof CodeLeavingError);
   }
+  return undefined;
 }

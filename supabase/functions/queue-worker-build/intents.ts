@@ -43,10 +43,15 @@ export class EnqueueRefusedError extends Error {
   override readonly name = "EnqueueRefusedError";
 }
 
+/** Somebody has something that enqueueing needs locked: not the whole batch need wait for it. */
+export class EnqueueLockedError extends Error {
+  override readonly name = "EnqueueLockedError";
+}
+
 /** The intents as the function sees them. Each call throws when the database cannot be reached. */
 export interface IntentQueue {
   take(): Promise<Intent[]>;
-  /** Returns what was accepted. @throws {EnqueueRefusedError} */
+  /** Returns what was accepted. @throws {EnqueueRefusedError | EnqueueLockedError} */
   enqueue(deployments: DeploymentRequest[]): Promise<Enqueued[]>;
   /** Gives intents of one taking back. */
   release(intents: Intent[], why?: ReleaseReason): Promise<void>;
@@ -90,8 +95,8 @@ export type PrunedObject = z.infer<typeof prunedObjectSchema>;
 /** What retention let go of. Each call throws when the database cannot be reached. */
 export interface PrunedObjects {
   take(): Promise<PrunedObject[]>;
-  /** Objects of one taking are gone from Storage; with a reason they are not, and wait on. */
-  forget(objects: PrunedObject[], reason?: string): Promise<void>;
+  /** Objects of one taking are gone from Storage; with a reason they are not, and wait on. How many were still this taking's. */
+  forget(objects: PrunedObject[], reason?: string): Promise<number>;
 }
 
 /** Services' own code. Each call throws when the database or Storage cannot be reached or refuses, and says what to do. */
@@ -99,7 +104,7 @@ export interface CodeStore {
   /**
    * Keeps a service's code from being removed and tells whether Storage has it.
    *
-   * @throws {CodeLeavingError} while it is being removed: in a moment it is gone, or stays
+   * @throws {CodeLeavingError} while it is being removed: in a moment it is gone
    */
   keep(serviceSchema: string, code: string): Promise<boolean>;
   /** Removes objects; one that is gone already is success. */

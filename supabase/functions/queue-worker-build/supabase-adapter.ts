@@ -6,6 +6,7 @@ import {
   type CodeStore,
   type Enqueued,
   enqueuedSchema,
+  EnqueueLockedError,
   EnqueueRefusedError,
   type Intent,
   type IntentQueue,
@@ -38,7 +39,8 @@ function createCall(client: SupabaseClient) {
     const { data, error } = await client.schema("osp_metadata").rpc(name, parameters);
     if (error) {
       const message = `Cannot call osp_metadata.${name}: ${[error.code, error.message].filter(Boolean).join(" ")}`;
-      throw isRefusal(error.code) ? new EnqueueRefusedError(message) : new Error(message);
+      if (isRefusal(error.code)) throw new EnqueueRefusedError(message);
+      throw error.code === LOCK_NOT_AVAILABLE ? new EnqueueLockedError(message) : new Error(message);
     }
     return result.parse(data);
   };
@@ -80,12 +82,14 @@ function takenBy(client: SupabaseClient, take: string, forget: string): PrunedOb
     take: () => call<PrunedObject[]>(take, {}, z.array(prunedObjectSchema)),
     async forget(objects, reason) {
       const [first] = objects;
-      if (first === undefined) return;
+      if (first === undefined) return 0;
       const paths = objects.map((object) => object.path);
-      await call(forget, { lease_token: first.lease_token, paths, reason }, z.int());
+      return await call(forget, { lease_token: first.lease_token, paths, reason }, z.int());
     },
   };
 }
+
+const LOCK_NOT_AVAILABLE = "55P03";
 
 /** SQLSTATE classes 22 and 23: the data itself cannot be written. Everything else may pass. */
 function isRefusal(code: string): boolean {

@@ -9,6 +9,7 @@ import {
   type CodeStore,
   type DeploymentRequest,
   type Enqueued,
+  EnqueueLockedError,
   EnqueueRefusedError,
   type Intent,
   type IntentQueue,
@@ -122,9 +123,25 @@ async function enqueue(requests: DeploymentRequest[], heldUp: HeldUp[], deps: Ta
     heldUp.push(...requests.filter((request) => !accepted.has(request.service_schema)).map((intent) => ({ intent })));
     return enqueued;
   } catch (error) {
+    if (error instanceof EnqueueLockedError && requests.length > 1) return await enqueueApart(requests, heldUp, deps);
     heldUp.push(...requests.map((intent) => ({ intent, error })));
     return [];
   }
+}
+
+/** Each costs the 3 s for which a lock is waited for; the lease of what was taken is 30 s. */
+const MOST_LOCKED = 3;
+
+/** One after the other, so that a row which somebody has locked holds up nothing but its own service. */
+async function enqueueApart(requests: DeploymentRequest[], heldUp: HeldUp[], deps: TakingDeps): Promise<Enqueued[]> {
+  const enqueued: Enqueued[] = [];
+  const locked: HeldUp[] = [];
+  for (const request of requests) {
+    if (locked.length === MOST_LOCKED) heldUp.push({ intent: request, error: locked[0]?.error });
+    else enqueued.push(...await enqueue([request], locked, deps));
+  }
+  heldUp.push(...locked);
+  return enqueued;
 }
 
 /** Best effort: what cannot be given back waits until its lease ends. */

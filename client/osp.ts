@@ -99,7 +99,9 @@ try {
   process.exitCode = await main(process.argv.slice(2), process.env);
 } catch (error) {
   if (error instanceof InvalidCodeError) {
-    console.error(`Nothing was pushed: ${error.problems.length} ${error.problems.length === 1 ? "problem" : "problems"}`);
+    console.error(
+      `Nothing was pushed: ${error.problems.length} ${error.problems.length === 1 ? "problem" : "problems"}`,
+    );
     for (const problem of error.problems) console.error(`  ${visible(problem)}`);
   } else console.error(formatError(error));
   process.exitCode = 1;

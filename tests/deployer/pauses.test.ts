@@ -93,7 +93,12 @@ test.each<[string, Omit<Fault, "signal">]>([
 });
 
 test("a worker that a paused deployer starts when it goes on is ended, and that of its successor stays", async () => {
-  const paused = await startPausing("doubled", { port: "platform", call: 1, when: "before", match: "launch-worker.ts" });
+  const paused = await startPausing("doubled", {
+    port: "platform",
+    call: 1,
+    when: "before",
+    match: "launch-worker.ts",
+  });
   const other = machine.start({ OSP_PLATFORM_RECONCILE_SECONDS: "0.4" });
   await reaches("doubled", "deployed");
   const workers = await machine.workers();

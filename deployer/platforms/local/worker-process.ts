@@ -3,7 +3,7 @@ import { closeSync, openSync } from "node:fs";
 import { setTimeout as pause } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { freePort } from "../../../host/free-port.ts";
-import { workerProcessSettings } from "../../../host/worker-process-settings.ts";
+import { nodeProcessSettings } from "../../../host/node-process-settings.ts";
 import { identifyProcess, isRunning, type ProcessIdentity } from "../../../host/process-identity.ts";
 import { PlatformError } from "../platform.ts";
 import { workerExitError, workerLateError } from "../worker-outcome.ts";
@@ -35,7 +35,7 @@ export async function startWorker(
   const output = openSync(logFile, "a");
   const child = spawn(process.execPath, [LAUNCH_WORKER], {
     cwd: codeRoot,
-    env: { ...workerProcessSettings(environment), ...environment, PORT: String(port) },
+    env: { ...nodeProcessSettings(environment), ...environment, PORT: String(port) },
     detached: true,
     stdio: ["ignore", output, output],
   });

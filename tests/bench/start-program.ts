@@ -3,7 +3,6 @@ import { once } from "node:events";
 import { fileURLToPath } from "node:url";
 import { z } from "zod";
 import { nodeProcessSettings } from "../../host/node-process-settings.ts";
-import { peerUrl } from "./peer.ts";
 
 const messageSchema = z.object({ claimed: z.array(z.string()), at: z.number() });
 /** Ids of registry rows, or of the peer's jobs, that a process has in hand from `at` on, in milliseconds since the epoch. */
@@ -32,9 +31,9 @@ export function startLoadDeployer(databaseUrl: string, settings: Record<string, 
   });
 }
 
-/** The peer's worker with its own defaults, but for the disk, which it does not wait for. */
+/** The peer's worker with its own defaults. */
 export function startPeerWorker(databaseUrl: string): ClaimingProgram {
-  return startProgram("peer-worker.ts", { DATABASE_URL: peerUrl(databaseUrl) });
+  return startProgram("peer-worker.ts", { DATABASE_URL: databaseUrl });
 }
 
 function startProgram(file: string, environment: Record<string, string>): ClaimingProgram {

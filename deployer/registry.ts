@@ -162,7 +162,7 @@ const usedUp = (share: string) =>
  * planned on. Rows are looked up by `any (array(…))`: the planner takes that for a few, and so by index, however many rows it
  * believes to be waiting.
  *
- * Setting a plan up takes a claim as long as running it: what few claims need is a function, called where it is needed.
+ * Setting its plan up takes a claim nearly as long as running it: what few claims need is a function, called where it is needed.
  */
 const CLAIM = `
 with platform as materialized (
@@ -203,7 +203,8 @@ with platform as materialized (
       and (r.manifest is null or (select p.is_nearly_used_up from platform as p) is not true)
     then true end
   order by r.created_at, r.id
-  limit (select least($2::integer, (select p.free_slots from platform as p)))  -- a number that the planner knew would have it plan each claim anew
+  -- A number that the planner knew would have it plan each claim anew.
+  limit (select least($2::integer, (select p.free_slots from platform as p)))
   for update skip locked
 ), claimed as (
   update osp_metadata.worker_registry as r

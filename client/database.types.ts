@@ -587,6 +587,7 @@ export type Database = {
       };
     };
     Functions: {
+      "abandon_attempts": { Args: { "deployment": string }; Returns: string };
       "append_log": { Args: { "line": string; "logs": string }; Returns: string };
       "as_deployments": {
         Args: { "deployments": Json };
@@ -626,6 +627,7 @@ export type Database = {
           "service_schema": string;
         }[];
       };
+      "count_left_attempts": { Args: { "deployment": string }; Returns: number };
       "count_pruned_objects": { Args: Record<PropertyKey, never>; Returns: number };
       "count_unused_code": { Args: Record<PropertyKey, never>; Returns: number };
       "count_waiting_intents": { Args: { "older_than_seconds"?: number }; Returns: number };
@@ -720,6 +722,10 @@ export type Database = {
       "manifest_object": {
         Args: { "manifest_sha256": string; "revision": number; "schema_name": string };
         Returns: string;
+      };
+      "may_take_over": {
+        Args: { "deployment": string; "suspect_from": number; "takes_suspect": boolean };
+        Returns: boolean;
       };
       "prune": { Args: { "batch_size"?: number }; Returns: number };
       "reconcile": { Args: Record<PropertyKey, never>; Returns: number };

@@ -131,16 +131,10 @@ async function giveUp(claim: UnreadableClaim, settle: Settle, { onUnreadable }: 
   }
 }
 
-/** Attempts of the row r that a deployer left: those told so, and the open one of a lease that ran out. */
-const LEFT_BY = `(
-  select count(*)::integer from osp_metadata.deployment_attempts as a
-  where a.deployment_id = r.id and (a.outcome = 'abandoned' or a.ended_at is null)
-)`;
-
 /** Of the requests that a platform allows in an hour, those that may be used before nothing new is begun. */
 const SHARE_TO_BEGIN = 0.8;
 
-/** Whether so much of the requests of the platform p are used. Said of p alone: asked once, not of each row that waits. */
+/** Whether so much of the requests of the platform p are used. */
 const usedUp = (share: string) =>
   `(p.window_started_at > clock_timestamp() - interval '1 hour' and p.window_requests >= p.window_quota * ${share})`;
 
@@ -149,16 +143,20 @@ const usedUp = (share: string) =>
  * claimable like those that wait. `deployment_status || ''` names the index worker_registry_claimable_idx, which nothing else is
  * planned on. Rows are looked up by `any (array(…))`: the planner takes that for a few, and so by index, however many rows it
  * believes to be waiting.
+ *
+ * Setting its plan up takes a claim nearly as long as running it: what few claims need is a function, called where it is needed.
  */
 const CLAIM = `
-with suspect as (
-  -- Only what was left behind can be one, and little ever is.
-  select r.id
-  from osp_metadata.worker_registry as r
-  where r.deployment_status = 'deploying' and r.lease_expires_at <= clock_timestamp() and ${LEFT_BY} >= ${SUSPECT_FROM}
-  order by r.created_at, r.id
+with platform as materialized (
+  select
+    p.paused_at is not null or p.throttled_until > clock_timestamp() or ${usedUp("1.0")} as is_closed,
+    ${usedUp(`${SHARE_TO_BEGIN}`)} as is_nearly_used_up,
+    -- In one statement with the claim: the slots stay ours until it is committed.
+    case when p.concurrency_limit is not null then osp_metadata.free_slots(p.name) end as free_slots
+  from osp_metadata.platforms as p
+  where p.name = $4
 ), waiting as (
-  select r.id, r.created_at
+  select r.id
   from osp_metadata.worker_registry as r
   where
     r.deployment_status || '' in ('pending', 'deploying')
@@ -179,40 +177,17 @@ with suspect as (
         )
         or (
           r.deployment_status || '' = 'deploying' and r.lease_expires_at <= clock_timestamp()
-          and (
-            not exists (select from suspect as s where s.id = r.id)
-            or ($5 and r.id = (select s.id from suspect as s limit 1))
-          )
+          and osp_metadata.may_take_over(r.id, ${SUSPECT_FROM}, $5)
         )
       )
-      and not exists (
-        select from osp_metadata.platforms as p
-        where p.name = $4 and (p.paused_at is not null or p.throttled_until > clock_timestamp() or ${usedUp("1.0")})
-      )
+      and (select p.is_closed from platform as p) is not true
       -- The last of the hour's requests are for what is under way, and for stops.
-      and (
-        r.manifest is null
-        or not exists (select from osp_metadata.platforms as p where p.name = $4 and ${usedUp(`${SHARE_TO_BEGIN}`)})
-      )
+      and (r.manifest is null or (select p.is_nearly_used_up from platform as p) is not true)
     then true end
   order by r.created_at, r.id
-  limit (select $2::integer)  -- a number that the planner knew would have it plan each claim anew
+  -- A number that the planner knew would have it plan each claim anew.
+  limit (select least($2::integer, (select p.free_slots from platform as p)))
   for update skip locked
-), candidates as (
-  -- In one statement with the claim: the slots stay ours until it is committed.
-  select w.id from waiting as w order by w.created_at, w.id limit osp_metadata.free_slots($4)
-), abandoned as (
-  update osp_metadata.deployment_attempts as a
-  set ended_at = clock_timestamp(), outcome = 'abandoned', error_message = 'Deployer ' || a.deployer || ' went away'
-  where a.id = any (array(
-    select open.id
-    from candidates as c
-    cross join lateral (
-      select o.id from osp_metadata.deployment_attempts as o
-      where o.deployment_id = c.id and o.ended_at is null
-      offset 0  -- row by row, by index: a join would be planned as a reading of all attempts
-    ) as open
-  ))
 ), claimed as (
   update osp_metadata.worker_registry as r
   set
@@ -224,14 +199,14 @@ with suspect as (
     lease_expires_at = clock_timestamp() + make_interval(secs => $3),
     platform = $4,
     logs = osp_metadata.append_log(r.logs, 'claimed by ' || $1 || case
-      when r.deployment_status = 'deploying' then ': deployer ' || r.lease_owner || ' went away' else ''
+      when r.started_at is null then '' else coalesce(': ' || osp_metadata.abandon_attempts(r.id), '')
     end)
-  where r.id = any (array(select c.id from candidates as c))
+  where r.id = any (array(select w.id from waiting as w))
   returning
     r.id, r.service_schema, r.revision, r.source, r.manifest, r.manifest_sha256, r.manifest_path, r.lease_token,
     r.platform_service_id, r.platform_deployment_id, r.stop_requested_at, r.created_at
 ), tried as (
-  select c.id, t.*
+  select c.*, t.*
   from claimed as c
   cross join lateral (
     select
@@ -248,19 +223,18 @@ with suspect as (
   ) as t
 ), begun as (
   insert into osp_metadata.deployment_attempts (deployment_id, service_schema, revision, attempt, deployer)
-  select c.id, c.service_schema, c.revision, 1 + t.counted, $1
-  from claimed as c
-  inner join tried as t on t.id = c.id
+  select t.id, t.service_schema, t.revision, 1 + t.counted, $1
+  from tried as t
   returning id, deployment_id, attempt
 )
 select
-  c.id, c.service_schema, c.revision, c.source, c.manifest::text as manifest, c.manifest_sha256, c.manifest_path, c.lease_token,
-  coalesce(c.platform_service_id, (
+  t.id, t.service_schema, t.revision, t.source, t.manifest::text as manifest, t.manifest_sha256, t.manifest_path, t.lease_token,
+  coalesce(t.platform_service_id, (
     -- Of the last hundred revisions: one that is edited all day leaves thousands that nobody has deployed.
     select o.platform_service_id
     from (
       select n.revision, n.platform, n.platform_service_id from osp_metadata.worker_registry as n
-      where n.service_schema = c.service_schema and n.revision < c.revision
+      where n.service_schema = t.service_schema and n.revision < t.revision
       order by n.revision desc
       limit 100
     ) as o
@@ -268,22 +242,21 @@ select
     order by o.revision desc
     limit 1
   ), served.platform_service_id) as known_service_id,
-  c.platform_deployment_id as known_deployment_id,
+  t.platform_deployment_id as known_deployment_id,
   coalesce(t.rejected_deployment_ids, '{}') as rejected_deployment_ids,
   served.id is not null as has_served,
-  c.manifest is not null and c.stop_requested_at is not null as is_superseded,
+  t.manifest is not null and t.stop_requested_at is not null as is_superseded,
   b.id::text as attempt_id, b.attempt, t.deferrals::integer, t.abandoned::integer
-from claimed as c
-inner join begun as b on b.deployment_id = c.id
-inner join tried as t on t.id = c.id
+from tried as t
+inner join begun as b on b.deployment_id = t.id
 left join lateral (
   -- By worker_registry_served_idx, which has this order: of one that is edited all day most revisions never served.
   select o.id, o.platform_service_id from osp_metadata.worker_registry as o
-  where o.service_schema = c.service_schema and o.platform = $4 and o.deployed_at is not null
+  where o.service_schema = t.service_schema and o.platform = $4 and o.deployed_at is not null
   order by o.deployed_at desc
   limit 1
 ) as served on true
-order by c.created_at, c.id`;
+order by t.created_at, t.id`;
 
 const NEXT_EXPIRY = `
 select (extract(epoch from min(r.lease_expires_at) - clock_timestamp()) * 1000)::double precision as ms

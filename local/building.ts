@@ -1,6 +1,7 @@
 import { execa } from "execa";
 import { join } from "node:path";
 import { cacheDirectory } from "../host/cache-directory.ts";
+import { nodeProcessSettings } from "../host/node-process-settings.ts";
 import { type Program, startProgram } from "./child-program.ts";
 import { REPOSITORY, type StackConfig, StackError } from "./config.ts";
 import type { Ports } from "./ports.ts";
@@ -43,7 +44,11 @@ export async function launch(
   const logFile = join(state.directory, `${program.name}.log`);
   const started = await startProgram({
     ...program,
-    environment: { ...inheritedFrom(environment), ...program.environment },
+    environment: {
+      ...inheritedFrom(environment),
+      ...(program.command === process.execPath ? nodeProcessSettings(environment) : {}),
+      ...program.environment,
+    },
     logFile,
     onStarted: (process) => state.record(program.name, process),
     onDied: (name) => progress.say(`${name} ended unexpectedly and is started again; its output: ${logFile}`),

@@ -2,7 +2,7 @@ import pg from "pg";
 import { openPool } from "../../deployer/open-pool.ts";
 import { createRegistry } from "../../deployer/registry.ts";
 import type { LoadStack } from "./load-stack.ts";
-import { addPeerJobs, installPeer, peerUrl, runPeer } from "./peer.ts";
+import { addPeerJobs, installPeer, runPeer, withoutDiskWait } from "./peer.ts";
 import { type BenchResult, createResult, median } from "./result.ts";
 
 const ROWS = 5000;
@@ -24,7 +24,7 @@ interface Round {
  * Neither waits for the disk (synchronous_commit off): of ours the first report does, which is not measured.
  */
 export async function measureClaimRate(stack: LoadStack, write: (line: string) => void): Promise<BenchResult[]> {
-  const [deployers, peers] = [openPool(stack.deployerUrl, 60), openPool(peerUrl(stack.databaseUrl), 60)];
+  const [deployers, peers] = [openPool(stack.deployerUrl, 60), openPool(withoutDiskWait(stack.databaseUrl), 60)];
   for (const pool of [deployers, peers]) pool.on("connect", (client) => client.on("error", () => {}));
   write("  not like for like: of ours claims alone are timed, of the peer's jobs fetching and ending");
   try {

@@ -57,7 +57,7 @@ const parts: Part[] = [
   },
   {
     name: "claims",
-    title: "Claims beside a queue's jobs, neither waited for on the disk (synchronous_commit off)",
+    title: "Claims beside a queue's jobs",
     measure: ({ write, progress, untilTold }) =>
       withLoadStack(process.env, progress, (stack) =>
         untilTold((async () => [

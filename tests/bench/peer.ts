@@ -13,8 +13,8 @@ export interface PeerSettings {
   completesInBatches?: boolean;
 }
 
-/** Where the peer's sessions do not wait for the disk when they commit, as our claims do not: otherwise the disk is compared. */
-export function peerUrl(databaseUrl: string): string {
+/** Where the peer's sessions do not wait for the disk when they commit, as our claims do not; by its defaults they do. */
+export function withoutDiskWait(databaseUrl: string): string {
   const url = new URL(databaseUrl);
   url.searchParams.set("options", "-c synchronous_commit=off");
   return url.href;

@@ -2,7 +2,7 @@ import { fork } from "node:child_process";
 import { once } from "node:events";
 import { fileURLToPath } from "node:url";
 import { z } from "zod";
-import { peerUrl } from "./peer.ts";
+import { nodeProcessSettings } from "../../host/node-process-settings.ts";
 
 const messageSchema = z.object({ claimed: z.array(z.string()), at: z.number() });
 /** Ids of registry rows, or of the peer's jobs, that a process has in hand from `at` on, in milliseconds since the epoch. */
@@ -21,14 +21,19 @@ export interface ClaimingProgram {
 const STOP_TIMEOUT_MS = 30_000;
 const CLAIM_TIMEOUT_MS = 60_000;
 
-/** A deployer without a platform, in a process of its own. @param settings its environment, see deployer/config.ts */
+/** A deployer without a platform, in a process of its own, as a stack starts it. @param settings its environment, see deployer/config.ts */
 export function startLoadDeployer(databaseUrl: string, settings: Record<string, string> = {}): ClaimingProgram {
-  return startProgram("load-deployer.ts", { DATABASE_URL: databaseUrl, OSP_PLATFORM: "local", ...settings });
+  return startProgram("load-deployer.ts", {
+    ...nodeProcessSettings(process.env),
+    DATABASE_URL: databaseUrl,
+    OSP_PLATFORM: "local",
+    ...settings,
+  });
 }
 
-/** The peer's worker with its own defaults, but for the disk, which it does not wait for. */
+/** The peer's worker with its own defaults. */
 export function startPeerWorker(databaseUrl: string): ClaimingProgram {
-  return startProgram("peer-worker.ts", { DATABASE_URL: peerUrl(databaseUrl) });
+  return startProgram("peer-worker.ts", { DATABASE_URL: databaseUrl });
 }
 
 function startProgram(file: string, environment: Record<string, string>): ClaimingProgram {

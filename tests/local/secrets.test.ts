@@ -97,18 +97,19 @@ test("no command line held a secret, not for a moment", () => {
 describe("each process has the variables that it needs, and the secrets of its own", () => {
   const always = ["PATH", "HOME", "LANG"];
   const inherited = [...always, "TZ", "TMPDIR", "NODE_EXTRA_CA_CERTS", "OSP_CACHE_DIR"];
+  const ofNode = ["NODE_OPTIONS", "NODE_COMPILE_CACHE"];
   const activities = ["OSP_ACTIVITY_SECRET", "OSP_ACTIVITY_NETWORKS", "OSP_ACTIVITY_PLAIN_HTTP"];
   const cases = {
     postgres: { variables: always, holds: [] },
-    temporal: { variables: inherited, holds: [] },
+    temporal: { variables: [...inherited, ...ofNode], holds: [] },
     activities: {
-      variables: [...inherited, "OSP_ACTIVITY_PORT", "OSP_ACTIVITY_SECRET"],
+      variables: [...inherited, ...ofNode, "OSP_ACTIVITY_PORT", "OSP_ACTIVITY_SECRET"],
       holds: ["the activities' secret"],
     },
-    doorbell: { variables: [...inherited, "DB_URL"], holds: ["the database's password"] },
+    doorbell: { variables: [...inherited, ...ofNode, "DB_URL"], holds: ["the database's password"] },
     api: {
       variables: [
-        ...[...inherited, "DB_URL", "OSP_API_PORT", "OSP_STATE_DIR", "SECRET_KEY", "PUBLISHABLE_KEY"],
+        ...[...inherited, ...ofNode, "DB_URL", "OSP_API_PORT", "OSP_STATE_DIR", "SECRET_KEY", "PUBLISHABLE_KEY"],
         "FUNCTIONS_INTERNAL_URL",
       ],
       holds: ["the secret key", "the database's password"],
@@ -122,8 +123,9 @@ describe("each process has the variables that it needs, and the secrets of its o
     },
     deployer: {
       variables: [
-        ...[...inherited, "DATABASE_URL", "OSP_PLATFORM", "OSP_STATE_DIR", "FUNCTIONS_URL", "OSP_WEBHOOK_SECRET"],
+        ...[...inherited, ...ofNode, "DATABASE_URL", "OSP_PLATFORM", "OSP_STATE_DIR", "FUNCTIONS_URL"],
         ...[
+          "OSP_WEBHOOK_SECRET",
           "TEMPORAL_ADDRESS",
           "OSP_DRAIN_SECONDS",
           "SUPABASE_URL",
@@ -135,7 +137,7 @@ describe("each process has the variables that it needs, and the secrets of its o
       holds: ["the secret key", "the doorbell's secret", "the deployer's password", "the activities' secret"],
     },
     worker: {
-      variables: ["NODE_OPTIONS", "NODE_COMPILE_CACHE", ...[
+      variables: [...ofNode, ...[
         ...always,
         "TZ",
         "NODE_EXTRA_CA_CERTS",

@@ -1,5 +1,5 @@
 import { cacheDirectory } from "../../host/cache-directory.ts";
-import { workerProcessSettings } from "../../host/worker-process-settings.ts";
+import { nodeProcessSettings } from "../../host/node-process-settings.ts";
 import { once } from "node:events";
 import { afterAll, beforeAll, expect, onTestFinished, test } from "vitest";
 import { reply, startActivityServer } from "./support/activity-server.ts";
@@ -36,7 +36,7 @@ test.for([
       options: { activity_endpoint: server.url },
     });
     // As a platform starts it. Nothing in its environment names the limit: the worker asks the kernel.
-    const settings = workerProcessSettings({ OSP_CACHE_DIR: cacheDirectory(process.env) });
+    const settings = nodeProcessSettings({ OSP_CACHE_DIR: cacheDirectory(process.env) });
     const worker = fixture.worker(fixture.codeRoot({ "manifest.json": manifest }), settings);
     container.add(worker.child.pid ?? 0);
     onTestFinished(async () => {

@@ -3,7 +3,7 @@ import { closeSync, openSync } from "node:fs";
 import { setTimeout as pause } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { freePort } from "../../../host/free-port.ts";
-import { workerProcessSettings } from "../../../host/worker-process-settings.ts";
+import { nodeProcessSettings } from "../../../host/node-process-settings.ts";
 import { identifyProcess, isRunning, type ProcessIdentity } from "../../../host/process-identity.ts";
 import { cacheDirectory } from "../../../host/cache-directory.ts";
 import { formatError } from "../../../supabase/functions/_shared/problems.ts";
@@ -39,7 +39,7 @@ export async function startWorker(
   const output = openSync(logFile, "a");
   const child = spawn(process.execPath, [LAUNCH_WORKER], {
     cwd: codeRoot,
-    env: { ...workerProcessSettings(environment), OSP_WORKER_PROGRAM, ...environment, PORT: String(port) },
+    env: { ...nodeProcessSettings(environment), OSP_WORKER_PROGRAM, ...environment, PORT: String(port) },
     detached: true,
     stdio: ["ignore", output, output],
   });

@@ -7,7 +7,7 @@ import { createServer, type ServerResponse } from "node:http";
 import { join } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
-import { workerProcessSettings } from "../../../host/worker-process-settings.ts";
+import { nodeProcessSettings } from "../../../host/node-process-settings.ts";
 import { keepWorkerProgram } from "../../../deployer/worker-program.ts";
 import { startTemporalServer } from "../../support/temporal-server.ts";
 import { manifestOf } from "../../worker/support/manifests.ts";
@@ -63,7 +63,7 @@ export async function withWorkerStand<Result>(work: (stand: WorkerStand) => Prom
               OSP_CACHE_DIR: cache,
               // As a platform starts ours; a cache of compiled modules whoever starts Node has for the asking.
               ...(kind === "ours"
-                ? { ...workerProcessSettings({ OSP_CACHE_DIR: cache }), OSP_WORKER_PROGRAM: program }
+                ? { ...nodeProcessSettings({ OSP_CACHE_DIR: cache }), OSP_WORKER_PROGRAM: program }
                 : {}),
               NODE_COMPILE_CACHE: join(cache, "compile-cache"),
               OSP_ACTIVITY_NETWORKS: "127.0.0.0/8",

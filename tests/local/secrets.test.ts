@@ -144,7 +144,7 @@ describe("each process has the variables that it needs, and the secrets of its o
         "OSP_CACHE_DIR",
         "TEMPORAL_ADDRESS",
         "OSP_DRAIN_SECONDS",
-      ], ...["MANIFEST_PATH", "OSP_INSTANCE", "PORT", ...activities]],
+      ], ...["MANIFEST_PATH", "OSP_INSTANCE", "OSP_WORKER_PROGRAM", "PORT", ...activities]],
       holds: ["the activities' secret"],
     },
   };

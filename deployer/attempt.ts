@@ -149,13 +149,13 @@ async function stage(
   lines: Lines,
   signal: AbortSignal,
 ): Promise<ScratchDirectory> {
-  const { registry, staging, stage: make = stageUpload } = deps;
+  const { staging, stage: make = stageUpload } = deps;
   const { code } = manifest.options;
   if (code !== undefined) {
     await record(claim, deps, "staging", `attempt ${claim.attempt}: fetching and checking its code ${code}`);
   }
   // The first revision finds no workflow that another one began.
-  const isGated = code !== undefined || (claim.revision > 1 && await registry.hadOwnCode(claim));
+  const isGated = code !== undefined || (claim.revision > 1 && await hadOwnCode(claim, deps));
   const report = (line: string) => lines.tell("staging", line);
   try {
     return await make({ manifestPath: claim.manifest_path, manifest, isGated }, staging, report, signal);
@@ -226,6 +226,12 @@ async function record(claim: Claim, { registry }: AttemptDeps, step: string, lin
     throw databaseError(error);
   });
   if (!isHeld) throw leaseLost();
+}
+
+async function hadOwnCode(claim: Claim, { registry }: AttemptDeps): Promise<boolean> {
+  return await registry.hadOwnCode(claim).catch((error: unknown) => {
+    throw databaseError(error);
+  });
 }
 
 function databaseError(error: unknown): PlatformError {

@@ -149,7 +149,7 @@ async function untilSilent(
       const { rows } = await client.query(within(answerMs, "select pg_backend_pid() as session", []));
       if (sessionRow.parse(rows[0]).session !== session) throw poolerError();
       if (lease.isValid()) lease.prolong(askedAt);
-      isRecorded ||= await recordSupervisor(client, settings);
+      isRecorded ||= await recordSupervisor(client, settings, answerMs);
     } catch (error) {
       if (error instanceof SupervisionRefusedError) throw error;
       return;
@@ -182,7 +182,7 @@ async function tryLock(client: Client, settings: SupervisionSettings) {
   if (lock.is_locked) {
     const { rows } = await client.query(`select pg_backend_pid() as session`);
     if (sessionRow.parse(rows[0]).session !== lock.session) throw poolerError();
-    is_recorded = await recordSupervisor(client, settings);
+    is_recorded = await recordSupervisor(client, settings, settings.leaseSeconds * 1000);
   }
   return { ...lock, is_recorded };
 }
@@ -194,9 +194,11 @@ async function tryLock(client: Client, settings: SupervisionSettings) {
 async function recordSupervisor(
   client: Client,
   { platform, owner, leaseSeconds }: SupervisionSettings,
+  answerMs: number,
 ): Promise<boolean> {
+  const record = `select osp_metadata.record_supervisor($1, $2, $3)`;
   try {
-    await client.query(`select osp_metadata.record_supervisor($1, $2, $3)`, [platform, owner, leaseSeconds]);
+    await client.query(within(answerMs, record, [platform, owner, leaseSeconds]));
     return true;
   } catch (error) {
     if (!isReadOnly(error) && !isLocked(error)) throw error;

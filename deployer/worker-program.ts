@@ -1,8 +1,7 @@
 import { createHash, randomUUID } from "node:crypto";
-import { existsSync } from "node:fs";
-import { mkdir, rename, writeFile } from "node:fs/promises";
+import { mkdir, readdir, readFile, rename, rm, stat, utimes, writeFile } from "node:fs/promises";
 import { createRequire } from "node:module";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { build, type BuildOptions, type Plugin, stop } from "esbuild";
 
@@ -16,18 +15,18 @@ import { build, type BuildOptions, type Plugin, stop } from "esbuild";
 export const PROGRAM_FILE = "launch.cjs";
 
 const PROJECT = fileURLToPath(new URL("../", import.meta.url));
-/** Whatever of ours asks where it lies: each that does lies in `worker/`, where this file would be. */
+/** Whatever of ours asks where it lies: each that does lies in `worker/`, or asks for what is above such a directory. */
 const IN_WORKER = pathToFileURL(join(PROJECT, "worker", PROGRAM_FILE)).href;
 
-/** The program for a copy of the worker: it belongs into its `worker/`, with the packages above that. */
-export const bundleWorkerCopy = once(() =>
-  bundle({
+/** The program for a copy of the worker: it belongs into its `worker/`, with the packages above that. From the sources as they are now. */
+export async function bundleWorkerCopy(): Promise<Uint8Array> {
+  return await bundle({
     external: ["@temporalio/*"],
     plugins: [englishAlone],
     define: { "import.meta.url": "__osp_url" },
     banner: { js: `const __osp_url = require("node:url").pathToFileURL(__filename).href;` },
-  })
-);
+  });
+}
 
 /** One that runs with this project's packages, wherever it lies itself. */
 const bundleWorkerHere = once(() =>
@@ -37,17 +36,32 @@ const bundleWorkerHere = once(() =>
   })
 );
 
-/** The path of such a program: below the cache directory, named by what is in it, and written again where it is gone. */
+/** The path of such a program: below the cache directory, named by what is in it, and written again where that is not there. */
 export async function keepWorkerProgram(cacheDirectory: string): Promise<string> {
   const contents = await bundleWorkerHere();
-  const directory = join(cacheDirectory, "worker-programs");
+  const directory = resolve(cacheDirectory, "worker-programs");
   const path = join(directory, `${createHash("sha256").update(contents).digest("hex")}.cjs`);
-  if (existsSync(path)) return path;
+  // Looked at, not only for: a machine that lost its power may have left an empty file.
+  if ((await readFile(path).catch(() => undefined))?.equals(contents)) {
+    await utimes(path, new Date(), new Date()).catch(() => {}); // another user's is as good
+    return path;
+  }
   await mkdir(directory, { recursive: true });
   const unfinished = join(directory, `${randomUUID()}.tmp`);
   await writeFile(unfinished, contents);
   await rename(unfinished, path);
+  await removeUnused(directory);
   return path;
+}
+
+/** Programs that nobody started a worker from for so long: of earlier versions, or unfinished ones. */
+const KEEP_MS = 30 * 24 * 3600 * 1000;
+
+async function removeUnused(directory: string): Promise<void> {
+  await Promise.allSettled((await readdir(directory)).map(async (name) => {
+    const path = join(directory, name);
+    if (Date.now() - (await stat(path)).mtimeMs > KEEP_MS) await rm(path);
+  }));
 }
 
 /** Our sources do not change while we run: a worker is started from what its deployer was started from. */
@@ -66,9 +80,9 @@ function once(make: () => Promise<Uint8Array>): () => Promise<Uint8Array> {
 const packagesOfProject: Plugin = {
   name: "packages of the project",
   setup({ onResolve }) {
-    const { resolve } = createRequire(IN_WORKER);
+    const require = createRequire(IN_WORKER);
     onResolve({ filter: /^@temporalio\// }, ({ path }) => ({
-      path: resolve(path),
+      path: require.resolve(path),
       external: true,
     }));
   },

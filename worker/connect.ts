@@ -20,8 +20,8 @@ export interface Connected<Made> {
 /**
  * Connects, and begins what takes a while to make with the connection. Tries until the deadline.
  *
- * @param make begun while Temporal is still asked for the namespace, which spares a start 30 ms; after a failure only once it has answered, for
- *   half-made Workers stay behind
+ * @param make begun while Temporal is still asked for the namespace, which spares a start 30 ms. Of one that fails the SDK leaves threads behind:
+ *   after a failure it is called only once Temporal has answered
  * @throws {WorkerExitError} 69 past the deadline; 78 for what no further try can cure
  */
 export async function connect<Made>(
@@ -31,14 +31,16 @@ export async function connect<Made>(
   make: (connection: NativeConnection) => Promise<Made>,
 ): Promise<Connected<Made>> {
   const startedAt = Date.now();
+  let held: Held<Made> | undefined;
   for (let attempt = 1;; attempt++) {
-    let making: Promise<Made> | undefined;
-    const begin = (connection: NativeConnection) => {
-      making = make(connection);
-      making.catch(() => {}); // looked at where Temporal has the namespace
-    };
     try {
-      const connection = await connectOnce(target, attempt === 1 ? begin : () => {});
+      if (held === undefined || held.isLost) {
+        await held?.connection.close().catch(() => {}); // half-made Workers may hold it
+        held = undefined;
+        held = hold(await connectOnce(target), attempt === 1 ? make : undefined);
+      }
+      const { connection, making } = held;
+      await askForNamespace(connection, target.namespace);
       return { connection, making: making ?? make(connection) };
     } catch (error) {
       const waitedMs = Date.now() - startedAt;
@@ -59,21 +61,30 @@ export async function connect<Made>(
   }
 }
 
-/** @param onConnection told before Temporal was asked whether it has the namespace */
-async function connectOnce(
-  { connectionOptions, namespace }: TemporalTarget,
-  onConnection: (connection: NativeConnection) => void,
-): Promise<NativeConnection> {
-  const connection = await withTimeLimit(NativeConnection.connect(connectionOptions), ATTEMPT_MS, noAnswer);
-  onConnection(connection);
-  try {
-    const ask = () => connection.workflowService.describeNamespace({ namespace });
-    await withTimeLimit(connection.withDeadline(Date.now() + ATTEMPT_MS, ask), ATTEMPT_MS, noAnswer);
-    return connection;
-  } catch (error) {
-    await connection.close().catch(() => {}); // what is being made may hold it
-    throw error;
-  }
+interface Held<Made> {
+  connection: NativeConnection;
+  making: Promise<Made> | undefined;
+  /** The next try is on another connection. */
+  isLost: boolean;
+}
+
+/** What is being made keeps its connection, until it fails itself. */
+function hold<Made>(
+  connection: NativeConnection,
+  make: ((connection: NativeConnection) => Promise<Made>) | undefined,
+): Held<Made> {
+  const held = { connection, making: make?.(connection), isLost: make === undefined };
+  held.making?.catch(() => held.isLost = true);
+  return held;
+}
+
+async function connectOnce({ connectionOptions }: TemporalTarget): Promise<NativeConnection> {
+  return await withTimeLimit(NativeConnection.connect(connectionOptions), ATTEMPT_MS, noAnswer);
+}
+
+async function askForNamespace(connection: NativeConnection, namespace: string): Promise<void> {
+  const ask = () => connection.workflowService.describeNamespace({ namespace });
+  await withTimeLimit(connection.withDeadline(Date.now() + ATTEMPT_MS, ask), ATTEMPT_MS, noAnswer);
 }
 
 function noAnswer(): Error {

@@ -116,6 +116,20 @@ test("the older worker serves until Temporal shows the newer one, and goes on wh
   expect(recordOf(2)).toBeUndefined();
 });
 
+test("where nothing can be kept, workers start from their sources, which is said once", async () => {
+  const lines: string[] = [];
+  const platform = platformOf({
+    environment: { PATH: process.env["PATH"] ?? "", HOME: process.env["HOME"] ?? "", OSP_CACHE_DIR: "/dev/null/cache" },
+    log: pino({}, { write: (line: string) => void lines.push(line) }),
+  });
+  await deploy(platform, 1, { options: { replicas: 2 } });
+  expect(pids()).toHaveLength(2);
+  for (const pid of pids()) expect(readFileSync(`/proc/${pid}/environ`, "utf8")).not.toContain("OSP_WORKER_PROGRAM");
+  expect(lines.filter((line) => line.includes("worker.not_bundled"))).toEqual([
+    expect.stringContaining("/dev/null/cache"),
+  ]);
+});
+
 test("a candidate that a deployer left is ended by the next revision", async () => {
   const leave = new AbortController();
   const untilServing = (signal: AbortSignal) => {

@@ -1,6 +1,15 @@
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import {
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  realpathSync,
+  rmSync,
+  truncateSync,
+  utimesSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { basename, join, relative } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
 import { bundleWorkerCopy, keepWorkerProgram } from "../../deployer/worker-program.ts";
 
@@ -18,6 +27,35 @@ test("a program is kept by what is in it, once for all who start workers, and ma
   expect(readFileSync(path).equals(contents)).toBe(true);
 });
 
+test("what a power cut left of a program is not started from", async () => {
+  const cache = temporaryDirectory();
+  const path = await keepWorkerProgram(cache);
+  const contents = readFileSync(path);
+  truncateSync(path);
+
+  expect(await keepWorkerProgram(cache)).toBe(path);
+  expect(readFileSync(path).equals(contents)).toBe(true);
+});
+
+test("programs that nobody started from for a month are removed when another one is kept", async () => {
+  const cache = temporaryDirectory();
+  const kept = ["recent.cjs", basename(await keepWorkerProgram(cache))];
+  const directory = join(cache, "worker-programs");
+  for (const name of ["old.cjs", "unfinished.tmp", "recent.cjs"]) writeFileSync(join(directory, name), "");
+  const longAgo = new Date(Date.now() - 31 * 24 * 3600 * 1000);
+  for (const name of ["old.cjs", "unfinished.tmp"]) utimesSync(join(directory, name), longAgo, longAgo);
+  rmSync(join(directory, kept[1] ?? ""));
+
+  await keepWorkerProgram(cache);
+
+  expect(readdirSync(directory).toSorted()).toEqual(kept.toSorted());
+});
+
+test("a cache directory that is named relative to a working directory gives a program that others find as well", async () => {
+  const cache = temporaryDirectory();
+  expect(await keepWorkerProgram(relative(process.cwd(), cache))).toBe(await keepWorkerProgram(cache));
+});
+
 test("a copy's program says nothing of this machine, and nothing of Temporal's SDK is in it", async () => {
   const program = Buffer.from(await bundleWorkerCopy()).toString();
   expect(program).not.toContain(process.cwd());
@@ -31,7 +69,7 @@ test("what cannot be kept is told with its place", async () => {
 });
 
 function temporaryDirectory(): string {
-  const directory = mkdtempSync(join(tmpdir(), "osp-worker-program-"));
+  const directory = realpathSync(mkdtempSync(join(tmpdir(), "osp-worker-program-")));
   onTestFinished(() => rmSync(directory, { recursive: true, force: true }));
   return directory;
 }

@@ -138,10 +138,21 @@ export function fleetProblems(
     // Of a row that fails the older worker goes on, also one that the registry has forgotten: then it is reported.
     const goesOn = row?.enabled === true && mustFail(row) && tables.orphans.includes(service);
     const processes = machine.processes.get(service) ?? [];
-    if (goesOn && running.length === 0 && processes.length > 0) return problems;
+    if (goesOn && running.length === 0 && isWhole(of(machine.records), processes)) return problems;
     return [...problems, ...workerProblems(running, processes, of(machine.records))]
       .map((problem) => `${service}: ${problem}`);
   });
+}
+
+/** The workers of one revision, each on record, none of them twice. */
+function isWhole(records: WorkerRecord[], processes: WorkerProcess[]): boolean {
+  const [first] = records;
+  return first !== undefined && processes.length === records.length &&
+    records.every(({ revision }) => revision === first.revision) &&
+    isDeepStrictEqual(
+      sorted(records.map(({ replica }) => replica)),
+      Array.from({ length: first.replicas }, (_, n) => n + 1),
+    );
 }
 
 /** The registry says of a wanted service what it should. */

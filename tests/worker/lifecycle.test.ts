@@ -194,6 +194,19 @@ test("a worker whose namespace goes away ends itself with 70", async () => {
   });
 }, 120_000);
 
+test("a worker that is up before its namespace waits for it", async () => {
+  const namespace = uniqueSchema();
+  const worker = fixture.worker(codeRootOf(uniqueSchema()), { TEMPORAL_NAMESPACE: namespace });
+  expect(await worker.event("worker.connect_failed")).toMatchObject({ reason: expect.stringMatching(/not found/i) });
+  await fixture.client.workflowService.registerNamespace({
+    namespace,
+    workflowExecutionRetentionPeriod: msToTs("1 day"),
+  });
+  await worker.event("worker.ready");
+  worker.child.kill("SIGTERM");
+  expect(await worker.exit()).toMatchObject({ code: 0 });
+}, 60_000);
+
 test("a signal while the worker waits for Temporal ends it at once, cleanly", async () => {
   const worker = fixture.worker(codeRootOf(uniqueSchema()), { TEMPORAL_ADDRESS: `127.0.0.1:${await freePort()}` });
   await worker.event("worker.connect_failed");

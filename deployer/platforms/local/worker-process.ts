@@ -5,9 +5,6 @@ import { fileURLToPath } from "node:url";
 import { freePort } from "../../../host/free-port.ts";
 import { nodeProcessSettings } from "../../../host/node-process-settings.ts";
 import { identifyProcess, isRunning, type ProcessIdentity } from "../../../host/process-identity.ts";
-import { cacheDirectory } from "../../../host/cache-directory.ts";
-import { formatError } from "../../../supabase/functions/_shared/problems.ts";
-import { keepWorkerProgram } from "../../worker-program.ts";
 import { PlatformError } from "../platform.ts";
 import { workerExitError, workerLateError } from "../worker-outcome.ts";
 import { boundLog, logTail } from "./worker-log.ts";
@@ -32,14 +29,13 @@ export async function startWorker(
   assertMay: () => void,
   environment: Record<string, string>,
 ): Promise<StartedWorker> {
-  const OSP_WORKER_PROGRAM = await workerProgram(cacheDirectory(environment));
   const port = await freePort();
   boundLog(logFile);
   assertMay();
   const output = openSync(logFile, "a");
   const child = spawn(process.execPath, [LAUNCH_WORKER], {
     cwd: codeRoot,
-    env: { ...nodeProcessSettings(environment), OSP_WORKER_PROGRAM, ...environment, PORT: String(port) },
+    env: { ...nodeProcessSettings(environment), ...environment, PORT: String(port) },
     detached: true,
     stdio: ["ignore", output, output],
   });
@@ -53,17 +49,6 @@ export async function startWorker(
     });
   }
   return { process: identity, port, child };
-}
-
-async function workerProgram(directory: string): Promise<string> {
-  try {
-    return await keepWorkerProgram(directory);
-  } catch (error) {
-    const message = `Cannot bundle the worker below ${directory}: ${
-      formatError(error)
-    }. Is its disk full? OSP_CACHE_DIR names another place`;
-    throw new PlatformError("unavailable", "worker_not_bundled", message, {}, { cause: error });
-  }
 }
 
 /**

@@ -5,9 +5,11 @@ import { cp, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { isDeepStrictEqual } from "node:util";
 import type { Logger } from "pino";
+import { cacheDirectory } from "../../../host/cache-directory.ts";
 import { endProcess, isRunning } from "../../../host/process-identity.ts";
 import { manifestPath } from "../../../supabase/functions/_shared/manifest.ts";
 import { formatError } from "../../../supabase/functions/_shared/problems.ts";
+import { keepWorkerProgram } from "../../worker-program.ts";
 import { type DeployRequest, PlatformError } from "../platform.ts";
 import { variablesOfWorker } from "../worker-variables.ts";
 import { createTurns } from "./turns.ts";
@@ -43,6 +45,7 @@ export class Workers {
   readonly #turns = createTurns();
   readonly #decisive: Record<string, string>;
   #holdsLock = () => true;
+  #isBundled = true;
 
   constructor(settings: WorkerSettings) {
     this.#settings = settings;
@@ -124,7 +127,7 @@ export class Workers {
       await rm(codeRoot, { recursive: true, force: true });
       await cp(request.directory, codeRoot, { recursive: true });
       await request.remember({}); // or start another
-      return await this.#start(record);
+      return await this.#start(record, await this.#program());
     });
   }
 
@@ -162,10 +165,11 @@ export class Workers {
   /** Starts a worker that has no process, as its record on disk says by now: another deployer may have done so. */
   async restart(record: WorkerRecord): Promise<void> {
     await this.#inTurn(record, async () => {
-      const current = this.#files.read(record);
+      const program = await this.#program();
+      const current = this.#files.read(record); // as late as can be
       if (current === undefined) this.#records.delete(keyOf(record));
       else if (runs(current)) this.#records.set(keyOf(record), current);
-      else if (current.state !== "draining") await this.#start(current);
+      else if (current.state !== "draining") await this.#start(current, program);
     });
   }
 
@@ -174,7 +178,7 @@ export class Workers {
     await this.#inTurn(record, async (current) => {
       if (current === undefined || current.state === "draining") return;
       if (current.process !== null) await endProcess(current.process, this.#graceMs());
-      await this.#start(this.#save({ ...current, process: null, port: null }));
+      await this.#start(this.#save({ ...current, process: null, port: null }), await this.#program());
     });
   }
 
@@ -224,7 +228,7 @@ export class Workers {
     return variablesOfWorker(this.#decisive, codeRoot, serviceSchema);
   }
 
-  async #start(record: WorkerRecord): Promise<WorkerRecord> {
+  async #start(record: WorkerRecord, program: Record<string, string>): Promise<WorkerRecord> {
     const { service_schema, revision } = record;
     const codeRoot = this.#files.codeRoot(record);
     const decisive = this.#decisiveOf(codeRoot, service_schema);
@@ -234,6 +238,7 @@ export class Workers {
       () => this.#assertLock(),
       {
         ...this.#settings.environment,
+        ...program,
         ...decisive,
         MANIFEST_PATH: manifestPath(service_schema),
         OSP_INSTANCE: this.#settings.instance,
@@ -243,6 +248,21 @@ export class Workers {
     const started = this.#save({ ...record, process, port, environment_sha256: hashOf(decisive) });
     this.#settings.log.info({ event: "worker.started", service_schema, revision, pid: process.pid });
     return started;
+  }
+
+  /** Without it a worker starts from its sources. */
+  async #program(): Promise<Record<string, string>> {
+    try {
+      return { OSP_WORKER_PROGRAM: await keepWorkerProgram(cacheDirectory(this.#settings.environment)) };
+    } catch (error) {
+      if (this.#isBundled) {
+        const message =
+          "The worker cannot be bundled or kept in the cache directory: workers start from its sources, a little slower";
+        this.#settings.log.warn({ event: "worker.not_bundled", error: formatError(error), message });
+      }
+      this.#isBundled = false;
+      return {};
+    }
   }
 
   async #end(record: WorkerRecord): Promise<void> {

@@ -131,7 +131,11 @@ async function prepare(
       await budget.announce();
       const { cliVersion } = await checkRailway(cli, api, settings, signal);
       access.opened();
-      if (await state.resume()) log.info({ event: "platform.resumed" });
+      // Where somebody has the platform's row locked, whoever probes a paused platform resumes it.
+      const isResumed = await state.resume().catch((error: unknown) => {
+        log.warn({ event: "platform.resume_failed", error: formatError(error) });
+      });
+      if (isResumed) log.info({ event: "platform.resumed" });
       log.info({ event: "railway.ready", cli: cliVersion, project, environment });
       return;
     } catch (error) {

@@ -1,6 +1,7 @@
 import { chmod, copyFile, lstat, mkdir, readdir, utimes, writeFile } from "node:fs/promises";
 import { dirname, join, sep } from "node:path";
 import { fileURLToPath } from "node:url";
+import { formatError } from "../../../supabase/functions/_shared/problems.ts";
 import { type Scratch, type ScratchDirectory, scratchError } from "../../scratch.ts";
 import { bundleWorkerCopy, PROGRAM_FILE } from "../../worker-program.ts";
 import { PlatformError } from "../platform.ts";
@@ -43,13 +44,22 @@ export async function stageImage(codeRoot: string, scratch: Scratch): Promise<Sc
       throw new PlatformError("unavailable", "upload_directory_skipped", message);
     }
     for (const [target, source] of await filesToCopy(codeRoot)) await copy(source, join(path, target));
-    await writeFile(join(path, PROGRAM), await bundleWorkerCopy(), { mode: 0o644 });
+    await writeFile(join(path, PROGRAM), await bundleWorker(), { mode: 0o644 });
     await writeFile(join(path, IGNORE), IGNORE_NOTHING, { mode: 0o644 });
     await fixTimes(path);
     return directory;
   } catch (error) {
     await directory.remove().catch(() => {});
     throw scratchError(error);
+  }
+}
+
+async function bundleWorker(): Promise<Uint8Array> {
+  try {
+    return await bundleWorkerCopy();
+  } catch (error) {
+    const message = `Cannot bundle the worker: ${formatError(error)}. Are the deployer's packages whole (npm ci)?`;
+    throw new PlatformError("unavailable", "worker_not_bundled", message, {}, { cause: error });
   }
 }
 

@@ -723,10 +723,7 @@ export type Database = {
         Args: { "manifest_sha256": string; "revision": number; "schema_name": string };
         Returns: string;
       };
-      "may_take_over": {
-        Args: { "deployment": string; "suspect_from": number; "takes_suspect": boolean };
-        Returns: boolean;
-      };
+      "oldest_suspect": { Args: { "suspect_from": number }; Returns: string };
       "prune": { Args: { "batch_size"?: number }; Returns: number };
       "reconcile": { Args: Record<PropertyKey, never>; Returns: number };
       "reconcile_platform": {

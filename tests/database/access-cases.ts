@@ -146,7 +146,7 @@ export const functions: Record<string, Role[]> = {
   "osp_metadata.end_silent_supervisor": ["osp_deployer"],
   "osp_metadata.find_lost_services": ["osp_deployer"],
   "osp_metadata.free_slots": ["osp_deployer"],
-  "osp_metadata.may_take_over": ["osp_deployer"],
+  "osp_metadata.oldest_suspect": ["osp_deployer"],
   "osp_metadata.prune": ["osp_deployer"],
   "osp_metadata.reconcile": ["osp_deployer"],
   "osp_metadata.reconcile_platform": ["osp_deployer"],

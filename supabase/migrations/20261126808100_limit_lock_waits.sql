@@ -119,7 +119,15 @@ begin
   return query
   select r.service_schema, r.revision, r.last_health_check
   from osp_metadata.worker_registry as r
-  where r.platform = platform_name and r.deployment_status = 'deployed' and r.last_health_check < checked_at - interval '2 minutes'
+  where
+    r.platform = platform_name and r.deployment_status = 'deployed' and r.last_health_check < checked_at - interval '2 minutes'
+    -- What lives and could not be written down is not silent. "not in" reads them once, and only where one looks silent; "not
+    -- exists" may read them once for each that does.
+    and (r.service_schema, r.revision) not in (
+      select s.service_schema, s.revision
+      from pg_catalog.jsonb_to_recordset(seen) as s (service_schema text, revision integer)
+      where s.service_schema is not null and s.revision is not null
+    )
   order by r.last_health_check
   limit 100;
 end;

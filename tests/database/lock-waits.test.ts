@@ -127,13 +127,20 @@ describe("a person who has a row of the registry locked", () => {
     expect(await compare()).toEqual([["left", "held"]]);
   });
 
-  test("keeps no other from being seen alive", async () => {
-    await deployed("held", "seen");
+  test("keeps no other from being seen alive, and is not silent itself", async () => {
+    await deployed("held", "seen", "silent");
     await database.rows(`update osp_metadata.worker_registry set last_health_check = now() - interval '1 hour'`);
     await lockRow("held");
     const seen = ["held", "seen"].map((service_schema) => ({ service_schema, revision: 1, worker_version: "1" }));
-    const { rows } = await pool.query(`select * from osp_metadata.record_health('local', $1)`, [JSON.stringify(seen)]);
-    expect(rows).toMatchObject([{ service_schema: "held" }]);
+    const { rows } = await pool.query(`select * from osp_metadata.record_health('local', $1)`, [
+      JSON.stringify([...seen, { service_schema: null, revision: null, worker_version: null }]),
+    ]);
+    expect(rows).toMatchObject([{ service_schema: "silent", revision: 1 }]);
+    expect(
+      await database.rows(
+        `select service_schema from osp_metadata.worker_registry where last_health_check > now() - interval '1 minute'`,
+      ),
+    ).toEqual([{ service_schema: "seen" }]);
   });
 });
 

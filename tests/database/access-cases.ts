@@ -176,6 +176,7 @@ export const functions: Record<string, Role[]> = {
   "osp_metadata.is_known_service": [],
   "osp_metadata.is_under_way": [],
   "osp_metadata.list_rollback_targets": [],
+  "osp_metadata.lock_open_deployments": [],
   "osp_metadata.lock_services": [],
   "osp_metadata.lost_services_allowed": [],
   "osp_metadata.manifest_object": [],

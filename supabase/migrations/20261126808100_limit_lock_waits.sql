@@ -326,7 +326,8 @@ begin
     greatest(pg_catalog.ceil(extract(epoch from wait_until - clock_timestamp()) * 1000), 1)::integer || 'ms',
     true
   );
-  -- In the order in which supersede() and everybody locks, and as there one status a statement, by its own index.
+  -- In the order of their revisions, as everybody does: what is deployed was there before what waits. One status a statement,
+  -- because each has a unique index of its own by service.
   perform from osp_metadata.worker_registry as r
   where r.service_schema = schema_name and r.deployment_status = 'deploying'
   for update;
@@ -345,6 +346,40 @@ exception when lock_not_available then
 end;
 $$;
 comment on function osp_metadata.lock_open_deployments is 'Locks what a new revision of a service supersedes, and a stop its worker. False: somebody has it locked, until wait_until at least.';
+
+create or replace function osp_metadata.supersede(schema_name text, by_revision integer, wanted text)
+returns void
+language plpgsql
+security invoker  -- called by enqueue_deployments alone, as the owner, for what lock_open_deployments has locked
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  -- Statements after those that locked, each with a newer snapshot: they see what a claim or a settlement under way has left.
+  --
+  -- Whoever deploys it sees this when it next renews its lease.
+  update osp_metadata.worker_registry as r
+  set
+    stop_requested_at = clock_timestamp(),
+    logs = osp_metadata.append_log(r.logs, pg_catalog.format('superseded by revision %s', by_revision))
+  where r.service_schema = schema_name and r.deployment_status = 'deploying' and r.stop_requested_at is null;
+
+  update osp_metadata.worker_registry as r
+  set
+    deployment_status = 'stopped',
+    stopped_at = clock_timestamp(),
+    next_attempt_at = null,
+    logs = osp_metadata.append_log(r.logs, pg_catalog.format('superseded by revision %s before it was deployed', by_revision))
+  where r.service_schema = schema_name and r.deployment_status = 'pending';
+
+  if wanted = 'stop' then
+    update osp_metadata.worker_registry as r
+    set
+      stop_requested_at = clock_timestamp(),
+      logs = osp_metadata.append_log(r.logs, pg_catalog.format('asked to stop by revision %s', by_revision))
+    where r.service_schema = schema_name and r.deployment_status = 'deployed' and r.stop_requested_at is null;
+  end if;
+end;
+$$;
 
 create or replace function osp_metadata.enqueue_deployments(deployments jsonb)
 returns table (service_schema text, revision integer, deployment_status text, is_newest boolean)

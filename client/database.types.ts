@@ -714,6 +714,10 @@ export type Database = {
       "is_known_service": { Args: { "schema_name": string }; Returns: boolean };
       "is_under_way": { Args: { "schema_name": string }; Returns: boolean };
       "list_rollback_targets": { Args: { "most"?: number; "schema_name": string }; Returns: string };
+      "lock_open_deployments": {
+        Args: { "schema_name": string; "wait_until": string; "wanted": string };
+        Returns: boolean;
+      };
       "lock_services": { Args: Record<PropertyKey, never>; Returns: undefined };
       "lost_services_allowed": {
         Args: { "listed": Json; "listed_at": string; "most": number; "platform_name": string };
@@ -723,10 +727,7 @@ export type Database = {
         Args: { "manifest_sha256": string; "revision": number; "schema_name": string };
         Returns: string;
       };
-      "may_take_over": {
-        Args: { "deployment": string; "suspect_from": number; "takes_suspect": boolean };
-        Returns: boolean;
-      };
+      "oldest_suspect": { Args: { "suspect_from": number }; Returns: string };
       "prune": { Args: { "batch_size"?: number }; Returns: number };
       "reconcile": { Args: Record<PropertyKey, never>; Returns: number };
       "reconcile_platform": {

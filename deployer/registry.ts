@@ -177,7 +177,11 @@ with platform as materialized (
         )
         or (
           r.deployment_status || '' = 'deploying' and r.lease_expires_at <= clock_timestamp()
-          and osp_metadata.may_take_over(r.id, ${SUSPECT_FROM}, $5)
+          -- What so many deployers died with is suspect: of that the oldest alone, which is looked for once, when one is met.
+          and (
+            osp_metadata.count_left_attempts(r.id) < ${SUSPECT_FROM}
+            or ($5 and r.id = (select osp_metadata.oldest_suspect(${SUSPECT_FROM})))
+          )
         )
       )
       and (select p.is_closed from platform as p) is not true

@@ -3,35 +3,12 @@
 
 set lock_timeout = '5s'; -- never a queue of writers behind a migration that waits
 
-create or replace function osp_metadata.may_take_over(deployment uuid, suspect_from integer, takes_suspect boolean)
-returns boolean
-language plpgsql
-stable
-set search_path = pg_catalog, pg_temp
-as $$
-begin
-  if osp_metadata.count_left_attempts(deployment) < suspect_from then
-    return true;
-  end if;
-  -- The oldest suspect alone.
-  return takes_suspect and deployment = (
-    select r.id
-    from osp_metadata.worker_registry as r
-    where
-      r.deployment_status = 'deploying' and r.lease_expires_at <= clock_timestamp()
-      and osp_metadata.count_left_attempts(r.id) >= suspect_from
-    order by r.created_at, r.id
-    limit 1
-  );
-end;
-$$;
-comment on function osp_metadata.may_take_over is 'Whether a deployment whose lease ran out may be claimed: one that so many deployers died with is suspect, of which a claim takes the oldest alone, or none.';
-
 create or replace function osp_metadata.count_left_attempts(deployment uuid)
 returns integer
 language plpgsql
 stable
 set search_path = pg_catalog, pg_temp
+set lock_timeout = '1s'  -- locks nothing, but somebody may have the table
 as $$
 begin
   return (
@@ -41,30 +18,68 @@ begin
   );
 end;
 $$;
-comment on function osp_metadata.count_left_attempts is 'How many attempts at a deployment whose lease ran out a deployer left: those told so, and the open one.';
+comment on function osp_metadata.count_left_attempts is 'How many attempts at a deployment whose lease ran out a deployer left: those told so, and what is open.';
+
+create or replace function osp_metadata.oldest_suspect(suspect_from integer)
+returns uuid
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+set lock_timeout = '1s'  -- locks nothing, but somebody may have the table
+as $$
+begin
+  return (
+    -- Apart, so that what is being deployed is read, and never all that ever was, in the order asked for below.
+    with expired as materialized (
+      select r.id, r.created_at
+      from osp_metadata.worker_registry as r
+      where r.deployment_status = 'deploying' and r.lease_expires_at <= clock_timestamp()
+    )
+    select e.id
+    from expired as e
+    where
+      -- What count_left_attempts() counts; not by that function, which many suspects would call each time one is met.
+      (
+        select count(*)
+        from osp_metadata.deployment_attempts as a
+        where a.deployment_id = e.id and (a.outcome = 'abandoned' or a.ended_at is null)
+      ) >= suspect_from
+    order by e.created_at, e.id
+    limit 1
+  );
+end;
+$$;
+comment on function osp_metadata.oldest_suspect is 'Of the deployments whose lease ran out and that so many deployers or more left: the oldest, the only one of them that a claim may take. Null: there is none.';
 
 create or replace function osp_metadata.abandon_attempts(deployment uuid)
 returns text
 language plpgsql
 volatile
 set search_path = pg_catalog, pg_temp
+set lock_timeout = '1s'  -- as long as a claim waits for anything
 as $$
 declare
   gone text;
 begin
-  with ended as (
+  with left_open as materialized (
+    select o.id
+    from osp_metadata.deployment_attempts as o
+    where o.deployment_id = deployment and o.ended_at is null
+    order by o.id
+    for update skip locked  -- it would hold up every claim; open it counts as left all the same, until a later claim ends it
+  ), ended as (
     update osp_metadata.deployment_attempts as a
     set ended_at = clock_timestamp(), outcome = 'abandoned', error_message = 'Deployer ' || a.deployer || ' went away'
-    where a.deployment_id = deployment and a.ended_at is null
+    where a.id = any (array(select o.id from left_open as o))
     returning a.id, a.deployer
   )
   select string_agg('deployer ' || e.deployer || ' went away', ', ' order by e.id) into gone from ended as e;
   return gone;
 end;
 $$;
-comment on function osp_metadata.abandon_attempts is 'Ends what is open of a deployment''s attempts as abandoned; says which deployers went away, null: none. Called by the claim that takes it over, in its transaction.';
+comment on function osp_metadata.abandon_attempts is 'Ends what is open of a deployment''s attempts as abandoned; says which deployers went away, null: none. One that somebody has locked stays open for the next claim. Called by the claim that takes it over, in its transaction.';
 
 -- Called by the deployer's claim, as itself.
-revoke all on function osp_metadata.may_take_over, osp_metadata.count_left_attempts, osp_metadata.abandon_attempts
+revoke all on function osp_metadata.count_left_attempts, osp_metadata.oldest_suspect, osp_metadata.abandon_attempts
 from public, anon, authenticated;
-grant execute on function osp_metadata.may_take_over, osp_metadata.count_left_attempts, osp_metadata.abandon_attempts to osp_deployer;
+grant execute on function osp_metadata.count_left_attempts, osp_metadata.oldest_suspect, osp_metadata.abandon_attempts to osp_deployer;

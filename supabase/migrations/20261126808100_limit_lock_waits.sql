@@ -119,7 +119,15 @@ begin
   return query
   select r.service_schema, r.revision, r.last_health_check
   from osp_metadata.worker_registry as r
-  where r.platform = platform_name and r.deployment_status = 'deployed' and r.last_health_check < checked_at - interval '2 minutes'
+  where
+    r.platform = platform_name and r.deployment_status = 'deployed' and r.last_health_check < checked_at - interval '2 minutes'
+    -- What lives and could not be written down is not silent. "not in" reads them once, and only where one looks silent; "not
+    -- exists" may read them once for each that does.
+    and (r.service_schema, r.revision) not in (
+      select s.service_schema, s.revision
+      from pg_catalog.jsonb_to_recordset(seen) as s (service_schema text, revision integer)
+      where s.service_schema is not null and s.revision is not null
+    )
   order by r.last_health_check
   limit 100;
 end;
@@ -302,6 +310,195 @@ begin
   end if;
 end;
 $$;
+
+create or replace function osp_metadata.lock_open_deployments(schema_name text, wanted text, wait_until timestamptz)
+returns boolean
+language plpgsql
+volatile
+security invoker  -- called by enqueue_deployments alone, as the owner
+set search_path = pg_catalog, pg_temp
+set lock_timeout = '2s'  -- so that what is set below ends with this function
+as $$
+begin
+  -- 1 ms once the time is over: 0 would be without limit.
+  perform pg_catalog.set_config(
+    'lock_timeout',
+    greatest(pg_catalog.ceil(extract(epoch from wait_until - clock_timestamp()) * 1000), 1)::integer || 'ms',
+    true
+  );
+  -- In the order of their revisions, as everybody does: what is deployed was there before what waits. One status a statement,
+  -- because each has a unique index of its own by service.
+  perform from osp_metadata.worker_registry as r
+  where r.service_schema = schema_name and r.deployment_status = 'deploying'
+  for update;
+  perform from osp_metadata.worker_registry as r
+  where r.service_schema = schema_name and r.deployment_status = 'pending'
+  for update;
+  if wanted = 'stop' then
+    perform from osp_metadata.worker_registry as r
+    where r.service_schema = schema_name and r.deployment_status = 'deployed'
+    order by r.revision
+    for update;
+  end if;
+  return true;
+exception when lock_not_available then
+  return false;  -- and what it had locked is free again
+end;
+$$;
+comment on function osp_metadata.lock_open_deployments is 'Locks what a new revision of a service supersedes, and a stop its worker. False: somebody has it locked, until wait_until at least.';
+
+create or replace function osp_metadata.supersede(schema_name text, by_revision integer, wanted text)
+returns void
+language plpgsql
+security invoker  -- called by enqueue_deployments alone, as the owner, for what lock_open_deployments has locked
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  -- Statements after those that locked, each with a newer snapshot: they see what a claim or a settlement under way has left.
+  --
+  -- Whoever deploys it sees this when it next renews its lease.
+  update osp_metadata.worker_registry as r
+  set
+    stop_requested_at = clock_timestamp(),
+    logs = osp_metadata.append_log(r.logs, pg_catalog.format('superseded by revision %s', by_revision))
+  where r.service_schema = schema_name and r.deployment_status = 'deploying' and r.stop_requested_at is null;
+
+  update osp_metadata.worker_registry as r
+  set
+    deployment_status = 'stopped',
+    stopped_at = clock_timestamp(),
+    next_attempt_at = null,
+    logs = osp_metadata.append_log(r.logs, pg_catalog.format('superseded by revision %s before it was deployed', by_revision))
+  where r.service_schema = schema_name and r.deployment_status = 'pending';
+
+  if wanted = 'stop' then
+    update osp_metadata.worker_registry as r
+    set
+      stop_requested_at = clock_timestamp(),
+      logs = osp_metadata.append_log(r.logs, pg_catalog.format('asked to stop by revision %s', by_revision))
+    where r.service_schema = schema_name and r.deployment_status = 'deployed' and r.stop_requested_at is null;
+  end if;
+end;
+$$;
+
+create or replace function osp_metadata.enqueue_deployments(deployments jsonb)
+returns table (service_schema text, revision integer, deployment_status text, is_newest boolean)
+language plpgsql
+volatile
+security definer      -- the Edge Function holds no rights on the registry
+set search_path = pg_catalog, pg_temp
+set lock_timeout = '3s'  -- less than the Edge Function waits for an answer
+as $$
+#variable_conflict use_column
+declare
+  free text[];
+  accepted text[];
+  locked text[];
+  wait_until constant timestamptz := clock_timestamp() + interval '2 seconds';  -- for all of them together
+begin
+  -- Who edits a service now is not waited for: an open transaction would hold the whole batch up. What it holds is not
+  -- accepted and waits on, and so does the newer revision that it makes.
+  with unlocked as materialized (
+    select i.service_schema
+    from osp_metadata.service_intents as i
+    where i.service_schema in (select d ->> 'service_schema' from pg_catalog.jsonb_array_elements(deployments) as d)
+    order by i.service_schema  -- everybody locks in this order: no deadlock
+    for update skip locked
+  )
+  select pg_catalog.array_agg(unlocked.service_schema) into free from unlocked;
+
+  -- Fenced: who lost the lease, or brings a revision that was enqueued already, changes nothing.
+  select pg_catalog.array_agg(i.service_schema) into accepted
+  from osp_metadata.as_deployments(deployments) as d
+  inner join osp_metadata.service_intents as i on i.service_schema = d.service_schema
+  where
+    i.service_schema = any (free)
+    and i.lease_token = d.lease_token and d.revision <= i.revision and d.revision > i.enqueued_revision
+    -- A number that the registry has already (intents from an older backup) waits for reconcile, which gives it another.
+    and not exists (
+      select from osp_metadata.worker_registry as r where r.service_schema = d.service_schema and r.revision >= d.revision
+    );
+
+  -- What it supersedes somebody may have locked, for a moment or until after lunch. That holds up its own service alone.
+  select pg_catalog.array_agg(d.service_schema) filter (where not d.is_ours) into locked
+  from (
+    select d.service_schema, osp_metadata.lock_open_deployments(d.service_schema, d.wanted, wait_until) as is_ours
+    from osp_metadata.as_deployments(deployments) as d
+    where d.service_schema = any (accepted) and d.error_code is null  -- a refused revision supersedes nothing
+    order by d.service_schema
+  ) as d;
+  if locked is not null then
+    select pg_catalog.array_agg(a.service_schema) into accepted
+    from pg_catalog.unnest(accepted) as a (service_schema)
+    where a.service_schema <> all (locked);
+    update osp_metadata.service_intents as i
+    set
+      last_error = pg_catalog.format(
+        'Another session has a deployment of service "%s" in osp_metadata.worker_registry locked: it waits until that transaction ends '
+        || '(pg_stat_activity and pg_blocking_pids() show whose it is)',
+        i.service_schema
+      ),
+      last_error_at = clock_timestamp()
+    where i.service_schema = any (locked);
+  end if;
+
+  if coalesce(pg_catalog.cardinality(accepted), 0) < pg_catalog.jsonb_array_length(deployments) then
+    -- What is not accepted may have its object: that goes once a newer revision is enqueued, and stays if this one is after all.
+    insert into osp_metadata.pruned_objects (path, service_schema, revision)
+    select osp_metadata.manifest_object(d.service_schema, d.revision, d.manifest_sha256), d.service_schema, d.revision
+    from osp_metadata.as_deployments(deployments) as d
+    inner join osp_metadata.service_intents as i on i.service_schema = d.service_schema
+    where d.manifest_sha256 is not null and not coalesce(d.service_schema = any (accepted), false)
+    on conflict (path) do nothing;
+  end if;
+
+  perform osp_metadata.supersede(d.service_schema, d.revision, d.wanted)
+  from osp_metadata.as_deployments(deployments) as d
+  where d.service_schema = any (accepted) and d.error_code is null  -- a refused revision leaves the older one alone
+  order by d.service_schema;
+
+  return query
+  with enqueued as (
+    insert into osp_metadata.worker_registry as r (
+      id, service_schema, manifest_path, revision, source, rolled_back_to, requested_at, requested_by, service_id, spec,
+      spec_hash, manifest, manifest_sha256, deployment_status, stop_requested_at, error_code, error_message, logs
+    )
+    select
+      d.deployment_id, d.service_schema, 'manifests/' || d.service_schema || '.json', d.revision, d.source, d.rolled_back_to,
+      -- A function from before it passed this on: the intent still knows, if it has not been edited since.
+      coalesce(d.requested_at, case when i.revision = d.revision then i.requested_at end), d.requested_by,
+      (d.spec ->> 'id')::uuid, d.spec, d.spec_hash, d.manifest, d.manifest_sha256,
+      case when d.error_code is null then 'pending' else 'failed' end,
+      case when d.wanted = 'stop' and d.error_code is null then clock_timestamp() end,
+      d.error_code, d.error_message,
+      osp_metadata.append_log(null, coalesce(
+        d.error_message,
+        pg_catalog.format('revision %s enqueued (%s%s)', d.revision, d.source, ' to revision ' || d.rolled_back_to)
+      ))
+    from osp_metadata.as_deployments(deployments) as d
+    inner join osp_metadata.service_intents as i on i.service_schema = d.service_schema
+    where d.service_schema = any (accepted)
+    order by d.service_schema
+    returning r.service_schema, r.revision, r.deployment_status
+  ), acknowledged as (
+    update osp_metadata.service_intents as i
+    set
+      enqueued_revision = enqueued.revision, lease_token = null, lease_expires_at = null, attempts = 0,
+      last_error = null, last_error_at = null
+    from enqueued
+    where i.service_schema = enqueued.service_schema
+    returning i.service_schema, i.revision = enqueued.revision as is_newest
+  )
+  select enqueued.service_schema, enqueued.revision, enqueued.deployment_status, acknowledged.is_newest
+  from enqueued
+  inner join acknowledged on acknowledged.service_schema = enqueued.service_schema;
+
+  perform pg_catalog.pg_notify('worker_registry', '');
+end;
+$$;
+comment on function osp_metadata.enqueue_deployments is 'Acknowledges taken intents: one pending (or refused: failed) row of worker_registry each. Returns only what was accepted: not what is being edited, was taken by another, has a number that the registry knows already or would supersede what somebody has locked (last_error tells of that).';
+
+revoke all on function osp_metadata.lock_open_deployments from public, anon, authenticated, service_role;
 
 -- The rest waits for a limited time. A supervisor that could not write its name down tries again, in between its own renewals.
 alter function osp_metadata.record_supervisor(text, text, double precision) set lock_timeout = '250ms';

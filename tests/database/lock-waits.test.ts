@@ -127,12 +127,67 @@ describe("a person who has a row of the registry locked", () => {
     expect(await compare()).toEqual([["left", "held"]]);
   });
 
-  test("keeps no other from being seen alive", async () => {
-    await deployed("held", "seen");
+  test("keeps no other from being seen alive, and is not silent itself", async () => {
+    await deployed("held", "seen", "silent");
     await database.rows(`update osp_metadata.worker_registry set last_health_check = now() - interval '1 hour'`);
     await lockRow("held");
     const seen = ["held", "seen"].map((service_schema) => ({ service_schema, revision: 1, worker_version: "1" }));
-    const { rows } = await pool.query(`select * from osp_metadata.record_health('local', $1)`, [JSON.stringify(seen)]);
-    expect(rows).toMatchObject([{ service_schema: "held" }]);
+    const { rows } = await pool.query(`select * from osp_metadata.record_health('local', $1)`, [
+      JSON.stringify([...seen, { service_schema: null, revision: null, worker_version: null }]),
+    ]);
+    expect(rows).toMatchObject([{ service_schema: "silent", revision: 1 }]);
+    expect(
+      await database.rows(
+        `select service_schema from osp_metadata.worker_registry where last_health_check > now() - interval '1 minute'`,
+      ),
+    ).toEqual([{ service_schema: "seen" }]);
   });
+});
+
+describe("a person who has an attempt locked that a deployer left", () => {
+  const attemptsOf = (schema: string) =>
+    database.rows(
+      `select deployer, outcome from osp_metadata.deployment_attempts where service_schema = $1 order by id`,
+      [
+        schema,
+      ],
+    );
+  const leaseEnds = () =>
+    database.rows(
+      `update osp_metadata.worker_registry set lease_expires_at = clock_timestamp() where lease_token is not null`,
+    );
+
+  test.each([null, 5])(
+    "keeps nothing from being claimed, under a limit of %s: a later claim ends it",
+    async (limit) => {
+      await database.rows(`update osp_metadata.platforms set concurrency_limit = $1 where name = 'local'`, [limit]);
+      await insertService(database, "left");
+      await handler(ring());
+      expect(await deployer.claim(5)).toHaveLength(1);
+      await leaseEnds();
+      const holder = await person(
+        `select from osp_metadata.deployment_attempts where service_schema = 'left' for update`,
+      );
+      await insertService(database, "other");
+      await handler(ring());
+      const next = createRegistry(pool, { owner: "b", platform: "local", leaseSeconds: 10, renewTimeoutMs: 5000 });
+      expect(await next.claim(5)).toMatchObject([
+        { service_schema: "left", abandoned: 1 },
+        { service_schema: "other", abandoned: 0 },
+      ]);
+      expect(await attemptsOf("left")).toEqual([{ deployer: "a", outcome: null }, { deployer: "b", outcome: null }]);
+      await holder.query("rollback");
+      await leaseEnds();
+      // Both are suspect or not as if it had been ended at once.
+      expect(await deployer.claim(5)).toMatchObject([
+        { service_schema: "left", abandoned: 2 },
+        { service_schema: "other", abandoned: 1 },
+      ]);
+      expect(await attemptsOf("left")).toEqual([
+        { deployer: "a", outcome: "abandoned" },
+        { deployer: "b", outcome: "abandoned" },
+        { deployer: "a", outcome: null },
+      ]);
+    },
+  );
 });

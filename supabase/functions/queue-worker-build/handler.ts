@@ -2,7 +2,7 @@ import { formatError } from "../_shared/problems.ts";
 import { isSameSecret } from "./same-secret.ts";
 import { CodeLeavingError } from "./intents.ts";
 import { type PruningDeps, type Removal, removePruned } from "./pruning.ts";
-import { enqueueTaken, type TakingDeps } from "./taking.ts";
+import { enqueueTaken, giveBack, type HeldUp, type TakingDeps } from "./taking.ts";
 
 export interface HandlerDeps extends TakingDeps, PruningDeps {
   webhookSecret: string;
@@ -75,17 +75,23 @@ async function drain(
   outcome: Outcome,
   isOver: () => boolean,
 ): Promise<CodeLeavingError | undefined> {
-  while (!isOver() && outcome.taken < INTENTS_A_RUN) {
-    const intents = await deps.queue.take();
-    if (intents.length === 0) return undefined;
-    outcome.taken += intents.length;
-    const { enqueued, heldUp } = await enqueueTaken(intents, deps);
-    outcome.enqueued += enqueued.filter((row) => row.deployment_status === "pending").length;
-    outcome.rejected += enqueued.filter((row) => row.deployment_status === "failed").length;
-    const failed = heldUp.find(({ error }) => error !== undefined && !(error instanceof CodeLeavingError));
-    if (failed !== undefined) throw failed.error;
-    // Another taking would meet the same obstacle.
-    if (heldUp.length > 0) return heldUp.map(({ error }) => error).find((error) => error instanceof CodeLeavingError);
+  // Held until the end, else the next taking would take it again, before all that waits behind it.
+  const heldUp: HeldUp[][] = [];
+  try {
+    while (!isOver() && outcome.taken < INTENTS_A_RUN) {
+      const intents = await deps.queue.take();
+      if (intents.length === 0) break;
+      outcome.taken += intents.length;
+      const taking = await enqueueTaken(intents, deps);
+      heldUp.push(taking.heldUp);
+      outcome.enqueued += taking.enqueued.filter((row) => row.deployment_status === "pending").length;
+      outcome.rejected += taking.enqueued.filter((row) => row.deployment_status === "failed").length;
+      // Another taking would meet the same obstacle.
+      const failed = taking.heldUp.find(({ error }) => error !== undefined && !(error instanceof CodeLeavingError));
+      if (failed !== undefined) throw failed.error;
+    }
+  } finally {
+    for (const ofOneTaking of heldUp) await giveBack(ofOneTaking, deps);
   }
-  return undefined;
+  return heldUp.flat().map(({ error }) => error).find((error) => error instanceof CodeLeavingError);
 }

@@ -43,15 +43,10 @@ export class EnqueueRefusedError extends Error {
   override readonly name = "EnqueueRefusedError";
 }
 
-/** Somebody has something that enqueueing needs locked: not the whole batch need wait for it. */
-export class EnqueueLockedError extends Error {
-  override readonly name = "EnqueueLockedError";
-}
-
 /** The intents as the function sees them. Each call throws when the database cannot be reached. */
 export interface IntentQueue {
   take(): Promise<Intent[]>;
-  /** Returns what was accepted. @throws {EnqueueRefusedError | EnqueueLockedError} */
+  /** Returns what was accepted. @throws {EnqueueRefusedError} */
   enqueue(deployments: DeploymentRequest[]): Promise<Enqueued[]>;
   /** Gives intents of one taking back. */
   release(intents: Intent[], why?: ReleaseReason): Promise<void>;

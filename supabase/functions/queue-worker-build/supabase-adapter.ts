@@ -6,7 +6,6 @@ import {
   type CodeStore,
   type Enqueued,
   enqueuedSchema,
-  EnqueueLockedError,
   EnqueueRefusedError,
   type Intent,
   type IntentQueue,
@@ -39,8 +38,7 @@ function createCall(client: SupabaseClient) {
     const { data, error } = await client.schema("osp_metadata").rpc(name, parameters);
     if (error) {
       const message = `Cannot call osp_metadata.${name}: ${[error.code, error.message].filter(Boolean).join(" ")}`;
-      if (isRefusal(error.code)) throw new EnqueueRefusedError(message);
-      throw error.code === LOCK_NOT_AVAILABLE ? new EnqueueLockedError(message) : new Error(message);
+      throw isRefusal(error.code) ? new EnqueueRefusedError(message) : new Error(message);
     }
     return result.parse(data);
   };
@@ -88,8 +86,6 @@ function takenBy(client: SupabaseClient, take: string, forget: string): PrunedOb
     },
   };
 }
-
-const LOCK_NOT_AVAILABLE = "55P03";
 
 /** SQLSTATE classes 22 and 23: the data itself cannot be written. Everything else may pass. */
 function isRefusal(code: string): boolean {

@@ -9,7 +9,6 @@ import {
   type CodeStore,
   type DeploymentRequest,
   type Enqueued,
-  EnqueueLockedError,
   EnqueueRefusedError,
   type Intent,
   type IntentQueue,
@@ -25,7 +24,10 @@ export interface TakingDeps {
   log: (event: Record<string, unknown>) => void;
 }
 
-/** What could not be enqueued. Without an error it was not accepted, which is no failure: it is edited, or was lost to another. */
+/**
+ * What could not be enqueued. Without an error it was not accepted, which is no failure: it is edited, what it replaces is
+ * locked, or it was lost to another.
+ */
 export interface HeldUp {
   intent: Intent;
   error?: unknown;
@@ -33,7 +35,7 @@ export interface HeldUp {
 
 export interface Taking {
   enqueued: Enqueued[];
-  /** What was given back. */
+  /** What is to be given back. */
   heldUp: HeldUp[];
 }
 
@@ -44,12 +46,11 @@ interface Prepared {
 
 const UPLOADS_AT_ONCE = 8;
 
-/** One taking: what can be stored is enqueued, everything else is given back. */
+/** One taking: what can be stored is enqueued; everything else is the caller's to give back. */
 export async function enqueueTaken(intents: Intent[], deps: TakingDeps): Promise<Taking> {
   const heldUp: HeldUp[] = [];
   const prepared = await prepareAll(intents, heldUp, deps);
   const enqueued = await enqueue(prepared.map(({ request }) => request), heldUp, deps);
-  await giveBack(heldUp, deps);
 
   const newest = new Set(enqueued.filter((row) => row.is_newest).map((row) => row.service_schema));
   await mirror(prepared.filter(({ request }) => newest.has(request.service_schema)), deps);
@@ -123,29 +124,13 @@ async function enqueue(requests: DeploymentRequest[], heldUp: HeldUp[], deps: Ta
     heldUp.push(...requests.filter((request) => !accepted.has(request.service_schema)).map((intent) => ({ intent })));
     return enqueued;
   } catch (error) {
-    if (error instanceof EnqueueLockedError && requests.length > 1) return await enqueueApart(requests, heldUp, deps);
     heldUp.push(...requests.map((intent) => ({ intent, error })));
     return [];
   }
 }
 
-/** Each costs the 3 s for which a lock is waited for; the lease of what was taken is 30 s. */
-const MOST_LOCKED = 3;
-
-/** One after the other, so that a row which somebody has locked holds up nothing but its own service. */
-async function enqueueApart(requests: DeploymentRequest[], heldUp: HeldUp[], deps: TakingDeps): Promise<Enqueued[]> {
-  const enqueued: Enqueued[] = [];
-  const locked: HeldUp[] = [];
-  for (const request of requests) {
-    if (locked.length === MOST_LOCKED) heldUp.push({ intent: request, error: locked[0]?.error });
-    else enqueued.push(...await enqueue([request], locked, deps));
-  }
-  heldUp.push(...locked);
-  return enqueued;
-}
-
-/** Best effort: what cannot be given back waits until its lease ends. */
-async function giveBack(heldUp: HeldUp[], deps: TakingDeps): Promise<void> {
+/** Gives back what of one taking was held up. Best effort: what cannot be given back waits until its lease ends. */
+export async function giveBack(heldUp: HeldUp[], deps: TakingDeps): Promise<void> {
   // What is in the way is mostly the same for all.
   const byReason = Map.groupBy(heldUp, ({ error }) => error === undefined ? undefined : formatError(error));
   for (const [reason, group] of byReason) {

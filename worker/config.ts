@@ -44,7 +44,7 @@ export function parseConfig(environment: NodeJS.ProcessEnv): WorkerConfig {
   const filled = Object.fromEntries(
     Object.entries(environment).map(([name, value]) => [name, value?.trim()]).filter(([, value]) => value),
   );
-  const parsed = environmentSchema.safeParse(filled);
+  const parsed = environmentSchema.safeParse(filled, { jitless: true }); // see READ_ONCE in manifest.ts
   const temporal = temporalTarget(filled);
   const problems = [
     ...(parsed.error?.issues ?? []).map(({ path, message }) => `environment variable ${path.join(".")}: ${message}`),

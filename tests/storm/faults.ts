@@ -42,7 +42,13 @@ export function createFaults(stack: StormStack, forgetting: Watch["forgetting"])
       case "kill_worker":
         return killWorkers(serviceOf(fault.service), stack, 1);
       case "erase_worker":
-        rmSync(join(stack.workersDirectory, serviceOf(fault.service)), { recursive: true, force: true });
+        // A worker that starts, or is told of, writes there meanwhile.
+        rmSync(join(stack.workersDirectory, serviceOf(fault.service)), {
+          recursive: true,
+          force: true,
+          maxRetries: 10,
+          retryDelay: 20,
+        });
         return killWorkers(serviceOf(fault.service), stack);
       case "pause_deployer": {
         if (!stack.signal(fault.program, "SIGSTOP")) return false;

@@ -222,21 +222,17 @@ async function untilServing(
  * @throws {PlatformError} when the lease is lost, or the database cannot be reached, which is not the deployment's fault
  */
 async function record(claim: Claim, { registry }: AttemptDeps, step: string, line: string): Promise<void> {
-  const isHeld = await registry.report(claim, step, line).catch((error: unknown) => {
-    throw databaseError(error);
-  });
+  const isHeld = await registry.report(claim, step, line).catch(unanswered);
   if (!isHeld) throw leaseLost();
 }
 
 async function hadOwnCode(claim: Claim, { registry }: AttemptDeps): Promise<boolean> {
-  return await registry.hadOwnCode(claim).catch((error: unknown) => {
-    throw databaseError(error);
-  });
+  return await registry.hadOwnCode(claim).catch(unanswered);
 }
 
-function databaseError(error: unknown): PlatformError {
+function unanswered(error: unknown): never {
   const message = `The database does not answer: ${formatError(error)}`;
-  return new PlatformError("unavailable", "database_unreachable", message, {}, { cause: error });
+  throw new PlatformError("unavailable", "database_unreachable", message, {}, { cause: error });
 }
 
 function leaseOf(claim: Claim, deps: AttemptDeps): Lease {
@@ -248,9 +244,7 @@ function leaseOf(claim: Claim, deps: AttemptDeps): Lease {
 
 /** @throws {PlatformError} when the lease is lost: then the settlement writes nothing, whatever it says */
 async function remember(claim: Claim, ids: PlatformIds, { registry }: AttemptDeps): Promise<void> {
-  const isHeld = await registry.remember(claim, ids).catch((error: unknown) => {
-    throw databaseError(error);
-  });
+  const isHeld = await registry.remember(claim, ids).catch(unanswered);
   if (!isHeld) throw leaseLost();
 }
 

@@ -1,9 +1,10 @@
 import { createHash, randomUUID } from "node:crypto";
-import { mkdir, readdir, readFile, rename, rm, stat, utimes, writeFile } from "node:fs/promises";
+import { mkdir, readFile, rename, rm, utimes, writeFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { join, resolve } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { build, type BuildOptions, type Plugin, stop } from "esbuild";
+import { unusedFiles } from "../host/unused-files.ts";
 
 /**
  * The worker in one file: all that `worker/launch.ts` imports of ours, with zod and pino. Temporal's SDK stays as it is, for it finds its own
@@ -50,18 +51,9 @@ export async function keepWorkerProgram(cacheDirectory: string): Promise<string>
   const unfinished = join(directory, `${randomUUID()}.tmp`);
   await writeFile(unfinished, contents);
   await rename(unfinished, path);
-  await removeUnused(directory);
+  // Of earlier versions, or unfinished. What cannot be removed is left.
+  await Promise.allSettled(unusedFiles(directory).map((unused) => rm(unused)));
   return path;
-}
-
-/** Programs that nobody started a worker from for so long: of earlier versions, or unfinished ones. */
-const KEEP_MS = 30 * 24 * 3600 * 1000;
-
-async function removeUnused(directory: string): Promise<void> {
-  await Promise.allSettled((await readdir(directory)).map(async (name) => {
-    const path = join(directory, name);
-    if (Date.now() - (await stat(path)).mtimeMs > KEEP_MS) await rm(path);
-  }));
 }
 
 /** Our sources do not change while we run: a worker is started from what its deployer was started from. */

@@ -1,9 +1,7 @@
-import { mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync, statSync, utimesSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, renameSync, rmSync, statSync, utimesSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-
-/** Bundles that nobody started from for so long are removed: they can be made again. */
-const KEEP_MS = 30 * 24 * 3600 * 1000;
+import { unusedFiles } from "../host/unused-files.ts";
 
 /** Bundled workflows, kept between starts under a key made of all that went into them. */
 export interface BundleCache {
@@ -32,7 +30,7 @@ export function openBundleCache(cacheDirectory: string): BundleCache {
       const file = join(directory, name);
       try {
         if (statSync(file).size === 0) return undefined;
-        utimesSync(file, new Date(), new Date()); // in use: see KEEP_MS
+        utimesSync(file, new Date(), new Date()); // in use: see unused-files.ts
       } catch (error) {
         // A file that is there but is another user's: its time stays as it is.
         return Object(error).code === "EPERM" ? file : undefined;
@@ -40,7 +38,7 @@ export function openBundleCache(cacheDirectory: string): BundleCache {
       return file;
     },
     async buildIn(build) {
-      removeUnused(directory);
+      for (const path of unusedFiles(directory)) rmSync(path, { recursive: true, force: true });
       const workDirectory = mkdtempSync(join(directory, "build-"));
       try {
         return await build(workDirectory);
@@ -72,12 +70,4 @@ function privateDirectory(): string {
   const directory = mkdtempSync(join(tmpdir(), "osp-bundles-"));
   process.on("exit", () => rmSync(directory, { recursive: true, force: true }));
   return directory;
-}
-
-function removeUnused(directory: string): void {
-  for (const name of readdirSync(directory)) {
-    const file = join(directory, name);
-    const changedAt = statSync(file, { throwIfNoEntry: false })?.mtimeMs ?? Date.now();
-    if (Date.now() - changedAt > KEEP_MS) rmSync(file, { recursive: true, force: true });
-  }
 }

@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { activityNetworks, activitySecret, yesOrNo } from "../host/activity-settings.ts";
 import { cacheDirectory } from "../host/cache-directory.ts";
+import { READ_ONCE } from "../supabase/functions/_shared/manifest.ts";
 import { memoryLimitMb } from "./capacity.ts";
 import { EXIT_CODES, WorkerExitError } from "./exit.ts";
 import type { AddressSettings } from "./service/address-policy.ts";
@@ -44,7 +45,7 @@ export function parseConfig(environment: NodeJS.ProcessEnv): WorkerConfig {
   const filled = Object.fromEntries(
     Object.entries(environment).map(([name, value]) => [name, value?.trim()]).filter(([, value]) => value),
   );
-  const parsed = environmentSchema.safeParse(filled, { jitless: true }); // see READ_ONCE in manifest.ts
+  const parsed = environmentSchema.safeParse(filled, READ_ONCE);
   const temporal = temporalTarget(filled);
   const problems = [
     ...(parsed.error?.issues ?? []).map(({ path, message }) => `environment variable ${path.join(".")}: ${message}`),

@@ -148,11 +148,15 @@ export function fleetProblems(
 function isWhole(records: WorkerRecord[], processes: WorkerProcess[]): boolean {
   const [first] = records;
   return first !== undefined && processes.length === records.length &&
-    records.every(({ revision }) => revision === first.revision) &&
-    isDeepStrictEqual(
-      sorted(records.map(({ replica }) => replica)),
-      Array.from({ length: first.replicas }, (_, n) => n + 1),
-    );
+    records.every(({ revision }) => revision === first.revision) && areReplicas(records, first.replicas);
+}
+
+/** Each of so many, once. */
+function areReplicas(records: WorkerRecord[], wanted: number): boolean {
+  return isDeepStrictEqual(
+    sorted(records.map(({ replica }) => replica)),
+    Array.from({ length: wanted }, (_, n) => n + 1),
+  );
 }
 
 /** The registry says of a wanted service what it should. */
@@ -243,10 +247,7 @@ function workerProblems(running: Deployment[], processes: WorkerProcess[], recor
   const onRecord = records.filter((record) => record.deployment_id === deployed.id && record.state === "current");
   const isRight = running.length === 1 && processes.length === wanted && records.length === wanted &&
     processes.every(({ revision }) => revision === deployed.revision) &&
-    isDeepStrictEqual(
-      sorted(onRecord.map(({ replica }) => replica)),
-      Array.from({ length: wanted }, (_, n) => n + 1),
-    ) &&
+    areReplicas(onRecord, wanted) &&
     isDeepStrictEqual(
       sorted(onRecord.map(({ process }) => process?.pid ?? 0)),
       sorted(processes.map(({ pid }) => pid)),

@@ -29,7 +29,8 @@ const IGNORE_NOTHING = "!*\n";
 
 /**
  * A fresh directory with all that the worker's image is built from: the Dockerfile, the worker as sources and in one
- * file, its lock file, and the code root with its manifest. The same code root gives the same files, bytes, modes and times, whatever machine they come from.
+ * file, its lock file, and the code root with its manifest. The same code root gives the same files, bytes, modes and times,
+ * whatever machine they come from.
  *
  * @throws {PlatformError}
  */

@@ -67,8 +67,8 @@ export class ManifestInvalidError extends Error {
   }
 }
 
-/** A worker reads one: code that zod makes to be quicker the next time takes longer than reading it. */
-const READ_ONCE = { jitless: true };
+/** For what a process reads once, as a worker its manifest: code that zod makes to be quicker the next time takes longer than reading it. */
+export const READ_ONCE = { jitless: true };
 
 /** @throws {ManifestInvalidError} listing every problem, not only the first */
 export function parseManifest(source: string, input: unknown): Manifest {

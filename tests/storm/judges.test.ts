@@ -117,6 +117,8 @@ test("nothing is said of a fleet that equals its table", () => {
   expect(judge({ model: gone, tables: { deployments: [stopped, replaced], states: {} }, machine: nothing })).toEqual(
     [],
   );
+  const lost = { ...replaced, logs: "its worker is gone from platform local: a new revision is requested" };
+  expect(judge({ tables: { deployments: [deployed, lost] } })).toEqual([]);
   expect(differences(model, model)).toEqual([]);
   const deployedTwice = { ...deployed, spec: specOf(twice), manifest: manifestOf(twice) };
   expect(judge({ model: tableOf(twice), tables: { deployments: [deployedTwice, replaced] }, machine: both })).toEqual(

@@ -83,9 +83,9 @@ export async function findUnrest(stack: StormStack, model: Model): Promise<strin
   return [...differences(model, found), ...tableProblems(tables), ...fleetProblems(model, tables, machine)];
 }
 
-/** In `logs` of every deployment that was stopped: by what. */
+/** In `logs` of every deployment that was stopped: by what, or that the platform lost its worker. */
 const STOPPED_BECAUSE =
-  /(superseded|replaced|stopped) by revision \d|a newer revision takes over|nothing of the service runs/;
+  /(superseded|replaced|stopped) by revision \d|a newer revision takes over|nothing of the service runs|platform \w+.*: a new revision is requested/;
 
 /** What the tables must be at rest, whatever runs. Pure. */
 export function tableProblems({ deployments, intents, attempts }: Tables): string[] {

@@ -1,4 +1,4 @@
-import type { ResolvedOptions } from "../supabase/functions/_shared/service-options.ts";
+import type { ActivityLimits, ResolvedOptions } from "../supabase/functions/_shared/service-options.ts";
 
 /** What one process takes on, so that the container's memory holds it. */
 export interface Capacity {
@@ -32,19 +32,59 @@ export function capacityOf(limitMb: number, queues: number): Capacity {
   };
 }
 
+/** What a Temporal Worker may do with activities. Undefined: no limit. */
+export interface ActivityShare {
+  atOnce: number;
+  perSecond: number | undefined;
+  /** Of all workers of the service together, on this task queue. */
+  ofAllPerSecond: number | undefined;
+}
+
+/** A queue that only what was scheduled earlier is left on: mostly idle, so its part is nobody's loss. */
+const LEFT_OVER_PART = 4;
+
 /**
  * Each queue has a Temporal Worker of its own, which knows nothing of the others: what a process may do is shared out. Pure.
  *
- * @param queues that have activities
+ * @param most activities at once, on each queue, that the memory holds
+ * @param queues task queues of workflows that have activities
+ * @param apart of each queue that is polled beside this one for a single activity: its limits, undefined where it has none any more
  */
-export function optionsOfQueue(options: ResolvedOptions, queues: number): ResolvedOptions {
-  const { max_concurrent_activities: atOnce, max_activities_per_second: inSecond } = options;
+export function shareOut(
+  options: ResolvedOptions,
+  most: number,
+  queues: number,
+  apart: readonly (ActivityLimits | undefined)[],
+): { main: ActivityShare; apart: ActivityShare[] } {
+  const { max_concurrent_activities, max_activities_per_second, max_task_queue_activities_per_second } = options;
   const share = Math.max(1, queues);
-  return {
-    ...options,
-    ...(atOnce === undefined ? {} : { max_concurrent_activities: Math.max(1, Math.floor(atOnce / share)) }),
-    ...(inSecond === undefined ? {} : { max_activities_per_second: inSecond / share }),
+  const atOnce = max_concurrent_activities === undefined ? most : atLeastOne(max_concurrent_activities / share);
+  const perSecond = max_activities_per_second === undefined
+    ? undefined
+    : max_activities_per_second / share / (1 + apart.length);
+  const limited = apart.filter((limits) => limits !== undefined).length;
+  const shares = apart.map((limits) => ({
+    atOnce: limits === undefined
+      ? atLeastOne(atOnce / LEFT_OVER_PART)
+      : Math.min(limits.max_concurrent ?? Infinity, atLeastOne(atOnce / (1 + limited))),
+    perSecond: lower(limits?.max_per_second, perSecond),
+    ofAllPerSecond: lower(limits?.max_task_queue_per_second, max_task_queue_activities_per_second),
+  }));
+  const taken = shares.reduce((sum, { atOnce: own }, index) => sum + (apart[index] === undefined ? 0 : own), 0);
+  const main = {
+    atOnce: atLeastOne(atOnce - taken),
+    perSecond,
+    ofAllPerSecond: max_task_queue_activities_per_second,
   };
+  return { main, apart: shares };
+}
+
+function atLeastOne(share: number): number {
+  return Math.max(1, Math.floor(share));
+}
+
+function lower(one: number | undefined, other: number | undefined): number | undefined {
+  return one === undefined || other === undefined ? one ?? other : Math.min(one, other);
 }
 
 /** The container's memory in MB: as the operator says, else as the kernel tells, else that of a small container. */

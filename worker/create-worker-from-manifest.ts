@@ -1,10 +1,12 @@
+import { readFileSync } from "node:fs";
 import { hostname } from "node:os";
-import { type NativeConnection, Worker, type WorkerOptions } from "@temporalio/worker";
+import { type NativeConnection, Worker, type WorkerOptions, type WorkflowBundleOption } from "@temporalio/worker";
 import { canonicalJson, sha256Hex } from "../supabase/functions/_shared/canonical-json.ts";
 import type { Manifest } from "../supabase/functions/_shared/manifest.ts";
 import { formatWorkerIdentity } from "../supabase/functions/_shared/worker-identity.ts";
-import type { Capacity } from "./capacity.ts";
+import { type ActivityShare, type Capacity, shareOut } from "./capacity.ts";
 import type { ServiceQueue } from "./load-service.ts";
+import { scheduleApart } from "./schedule-apart.ts";
 import { workerVersion } from "./worker-version.ts";
 
 export interface WorkerSettings {
@@ -15,48 +17,85 @@ export interface WorkerSettings {
   drainSeconds: number;
   /** Of each queue. */
   capacity: Capacity;
-  /** Of each queue: its share of the manifest's. */
-  options: Manifest["options"];
 }
 
 /** A Temporal Worker and the queue it polls. */
 export interface QueueWorker {
   taskQueue: string;
-  /** Task types that it polls: a queue may be without activities. */
-  pollsActivities: boolean;
+  /** Task types that it polls: a queue may be without activities, and one of a single activity has no workflows. */
+  polls: readonly ("workflow" | "activity")[];
   worker: Worker;
 }
 
 /** Activities that ignore their cancellation get this much longer than the drain time. */
 export const FORCE_AFTER_DRAIN_SECONDS = 5;
 
-/** One Temporal Worker for each of the manifest's task queues, on one connection; none polls yet. */
+/**
+ * One Temporal Worker for each of the manifest's task queues, and one for each activity with limits of its own, on one connection; none
+ * polls yet.
+ */
 export async function createWorkersFromManifest(settings: WorkerSettings): Promise<QueueWorker[]> {
   const { manifest, queues } = settings;
   const shared = { ...sharedOptions(settings), ...await labels(manifest) };
-  return await Promise.all(queues.map(async ({ taskQueue, bundlePath, activities, isPosted }) => ({
-    taskQueue,
-    pollsActivities: pollsActivities({ activities }),
-    worker: await Worker.create({
-      ...shared,
-      taskQueue,
-      workflowBundle: { codePath: bundlePath },
-      activities,
-      // The SDK would hold heartbeats back for 80 % of their timeout: at the smallest trouble the next one is too late.
-      ...(isPosted ? { maxHeartbeatThrottleInterval: HEARTBEAT_MS } : {}),
-    }),
-  })));
+  return await Promise.all(queues.flatMap((queue) => createWorkersOfQueue(queue, settings, shared)));
+}
+
+function createWorkersOfQueue(
+  queue: ServiceQueue,
+  settings: WorkerSettings,
+  shared: Omit<WorkerOptions, "taskQueue">,
+): Promise<QueueWorker>[] {
+  const { taskQueue, activities, isPosted, apart } = queue;
+  const { main, apart: shares } = sharesOf(queue, settings);
+  const ofActivities = {
+    activities,
+    // The SDK would hold heartbeats back for 80 % of their timeout: at the smallest trouble the next one is too late.
+    ...(isPosted ? { maxHeartbeatThrottleInterval: HEARTBEAT_MS } : {}),
+  };
+  const create = async (options: WorkerOptions, polls: QueueWorker["polls"]): Promise<QueueWorker> => ({
+    taskQueue: options.taskQueue,
+    polls,
+    worker: await Worker.create({ ...shared, ...ofActivities, ...options }),
+  });
+  return [
+    create(
+      { taskQueue, workflowBundle: bundleOf(queue), ...limitsOf(main) },
+      pollsActivities(queue) ? ["workflow", "activity"] : ["workflow"],
+    ),
+    // Without workflows it has no thread for them: it costs next to nothing.
+    ...apart.map(({ taskQueue: own }, index) =>
+      create({ taskQueue: own, ...limitsOf(shares[index] ?? main) }, ["activity"])
+    ),
+  ];
+}
+
+/** What the Temporal Workers of one queue, and of its single activities, may do. */
+export function sharesOf(
+  { apart }: ServiceQueue,
+  { manifest, queues, capacity }: Pick<WorkerSettings, "manifest" | "queues" | "capacity">,
+) {
+  const withActivities = queues.filter(pollsActivities).length;
+  return shareOut(manifest.options, capacity.activities, withActivities, apart.map(({ limits }) => limits));
+}
+
+function bundleOf({ taskQueue, bundlePath, apart }: ServiceQueue): WorkflowBundleOption {
+  const queues = new Map(
+    apart.filter(({ limits }) => limits !== undefined).map(({ activity, taskQueue: own }) => [activity, own]),
+  );
+  return queues.size === 0
+    ? { codePath: bundlePath }
+    : { code: scheduleApart(readFileSync(bundlePath, "utf8"), taskQueue, queues) };
 }
 
 /** Two of these fit into the timeout after which the worker of a posted activity counts as lost (service/activities.ts). */
 const HEARTBEAT_MS = 4_000;
 
-export function pollsActivities({ activities }: Pick<ServiceQueue, "activities">): boolean {
+function pollsActivities({ activities }: Pick<ServiceQueue, "activities">): boolean {
   return Object.keys(activities).length > 0;
 }
 
 /** Few pollers while idle, more under load. */
-function sharedOptions({ connection, namespace, drainSeconds, capacity, options }: WorkerSettings) {
+function sharedOptions({ connection, namespace, drainSeconds, capacity }: WorkerSettings) {
   const pollers = { type: "autoscaling", minimum: 1, initial: 2, maximum: 10 } as const;
   return {
     connection,
@@ -65,25 +104,22 @@ function sharedOptions({ connection, namespace, drainSeconds, capacity, options 
     shutdownForceTime: (drainSeconds + FORCE_AFTER_DRAIN_SECONDS) * 1000,
     maxCachedWorkflows: capacity.cachedWorkflows,
     maxConcurrentWorkflowTaskExecutions: capacity.workflowTasks,
-    maxConcurrentActivityTaskExecutions: options.max_concurrent_activities ?? capacity.activities,
     maxConcurrentLocalActivityExecutions: capacity.activities,
     workflowTaskPollerBehavior: pollers,
     activityTaskPollerBehavior: pollers,
-    ...limitRates(options),
   } satisfies Partial<WorkerOptions>;
 }
 
-function limitRates(
-  { max_activities_per_second: ofWorker, max_task_queue_activities_per_second: ofQueue }: Manifest["options"],
-): Partial<WorkerOptions> {
+function limitsOf({ atOnce, perSecond, ofAllPerSecond }: ActivityShare) {
   return {
-    ...(ofWorker === undefined ? {} : {
-      maxActivitiesPerSecond: ofWorker,
+    maxConcurrentActivityTaskExecutions: atOnce,
+    ...(perSecond === undefined ? {} : {
+      maxActivitiesPerSecond: perSecond,
       // What comes along with a workflow task and not by a poll would not be counted (measured on 1.24.0).
       maxEagerActivityReservationsPerWorkflowTask: 0,
     }),
-    ...(ofQueue === undefined ? {} : { maxTaskQueueActivitiesPerSecond: ofQueue }),
-  };
+    ...(ofAllPerSecond === undefined ? {} : { maxTaskQueueActivitiesPerSecond: ofAllPerSecond }),
+  } satisfies Partial<WorkerOptions>;
 }
 
 /** Who polls, for people and for the deployer's readiness check. One identity per process: heartbeats carry only the first. */

@@ -1,4 +1,10 @@
-import { type Manifest, type ManifestWorkflow, workflowsByTaskQueue } from "../supabase/functions/_shared/manifest.ts";
+import {
+  type ActivityQueue,
+  activityQueuesOf,
+  type Manifest,
+  type ManifestWorkflow,
+  workflowsByTaskQueue,
+} from "../supabase/functions/_shared/manifest.ts";
 import { CodePathError, findModule, type ModuleFile } from "./code-root.ts";
 import { EXIT_CODES, WorkerExitError } from "./exit.ts";
 import { type Activities, checkOwnActivities, createHttpActivities, loadOwnActivities } from "./load-activities.ts";
@@ -16,6 +22,8 @@ export interface ServiceQueue {
   activities: Activities;
   /** Its activities are posted to endpoints; else they are own code. */
   isPosted: boolean;
+  /** Polled beside it, each for one of its activities. */
+  apart: ActivityQueue[];
 }
 
 export interface ServiceToLoad {
@@ -54,7 +62,13 @@ export async function loadService(service: ServiceToLoad): Promise<ServiceQueue[
     if (bundle.unverified !== undefined) {
       log.warn({ event: "worker.exports_unverified", task_queue: taskQueue, reason: bundle.unverified });
     }
-    queues.push({ taskQueue, bundlePath: bundle.path, activities: activitiesOf(workflows, activities), isPosted });
+    queues.push({
+      taskQueue,
+      bundlePath: bundle.path,
+      activities: activitiesOf(workflows, activities),
+      isPosted,
+      apart: activityQueuesOf(manifest, taskQueue),
+    });
   }
   if (problems.length > 0) throw new WorkerExitError(EXIT_CODES.unusable, problems);
   return queues;

@@ -39,9 +39,8 @@ export async function checkReadiness(deps: ReadinessDeps): Promise<Readiness> {
   return { ready: queues.length > 0 && queues.every((queue) => queue.polls), queues };
 }
 
-async function polls(deps: ReadinessDeps, { taskQueue, pollsActivities, worker }: QueueWorker): Promise<boolean> {
-  const types = [TASK_TYPE.workflow, ...(pollsActivities ? [TASK_TYPE.activity] : [])];
-  const seen = await Promise.all(types.map((type) => isSeen(deps, taskQueue, type)));
+async function polls(deps: ReadinessDeps, { taskQueue, polls: types, worker }: QueueWorker): Promise<boolean> {
+  const seen = await Promise.all(types.map((type) => isSeen(deps, taskQueue, TASK_TYPE[type])));
   if (seen.includes("unreachable")) return false;
   // A worker whose slots are all taken does not poll, and is well.
   return !seen.includes("no") || worker.getStatus().numInFlightActivities > 0;

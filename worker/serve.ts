@@ -1,10 +1,15 @@
 import { setTimeout as pause } from "node:timers/promises";
 import type { NativeConnection } from "@temporalio/worker";
 import type { Manifest } from "../supabase/functions/_shared/manifest.ts";
-import { capacityOf, optionsOfQueue } from "./capacity.ts";
+import { capacityOf } from "./capacity.ts";
 import type { WorkerConfig } from "./config.ts";
 import { connect } from "./connect.ts";
-import { createWorkersFromManifest, pollsActivities, workerIdentity } from "./create-worker-from-manifest.ts";
+import {
+  createWorkersFromManifest,
+  sharesOf,
+  workerIdentity,
+  type WorkerSettings,
+} from "./create-worker-from-manifest.ts";
 import type { HealthServer } from "./health-server.ts";
 import type { ServiceQueue } from "./load-service.ts";
 import type { Log } from "./log.ts";
@@ -32,15 +37,14 @@ export async function serve({ config, manifest, queues, health, stop, log, onFlu
   const sdk = installRuntime(log);
   onFlush(sdk.flush);
   const capacity = capacityOf(memoryMb, queues.length);
-  const options = optionsOfQueue(manifest.options, queues.filter(pollsActivities).length);
+  const settings = { manifest, queues, namespace, drainSeconds, capacity };
   log.info({
     event: "worker.capacity",
     memory_mb: memoryMb,
     cached_workflows: capacity.cachedWorkflows,
     workflow_tasks: capacity.workflowTasks,
-    activities: options.max_concurrent_activities ?? capacity.activities,
+    activities: activitiesAtOnce(settings),
   });
-  const settings = { manifest, queues, namespace, drainSeconds, capacity, options };
   const make = (connection: NativeConnection) => createWorkersFromManifest({ ...settings, connection });
   const { connection, making } = await connect(temporal, connectDeadlineSeconds, log, make);
   const workers = await making;
@@ -54,6 +58,18 @@ export async function serve({ config, manifest, queues, health, stop, log, onFlu
   // After the first poll: its questions would take the time of it.
   void announceReadiness({ connection, namespace, identity, workers }, health, signal, log);
   await running;
+}
+
+/** By task queue. */
+function activitiesAtOnce(settings: Pick<WorkerSettings, "manifest" | "queues" | "capacity">): Record<string, number> {
+  const entries = settings.queues.flatMap((queue) => {
+    const { main, apart } = sharesOf(queue, settings);
+    return [
+      [queue.taskQueue, main.atOnce] as const,
+      ...queue.apart.map(({ taskQueue }, index) => [taskQueue, apart[index]?.atOnce ?? 0] as const),
+    ];
+  });
+  return Object.fromEntries(entries);
 }
 
 /** Logs `worker.ready` once Temporal has seen every queue polled. */

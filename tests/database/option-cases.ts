@@ -23,6 +23,9 @@ const accepted = [
         timeout_seconds: 86_400,
         max_attempts: 1,
         retry: { backoff_coefficient: 1.5 },
+        max_concurrent: 1,
+        max_per_second: 0.5,
+        max_task_queue_per_second: 100_000,
       },
     },
   },
@@ -45,6 +48,9 @@ const ranges = [
   ["activities.first.timeout_seconds", 1, 86_400],
   ["activities.first.max_attempts", 1, 1000],
   ["activities.first.retry.backoff_coefficient", 1, 100],
+  ["activities.first.max_concurrent", 1, 1000],
+  ["activities.first.max_per_second", 0.01, 100_000],
+  ["activities.first.max_task_queue_per_second", 0.01, 100_000],
 ] as const;
 const wrong = [
   ["activity_endpoint", 7, "must be a string"],
@@ -52,6 +58,8 @@ const wrong = [
   ["activities.first.endpoint", null, "must be a string"],
   ["activities.first.timeout_seconds", 1.5, "must be a whole number of seconds"],
   ["activities.first.max_attempts", "3", "must be a whole number"],
+  ["activities.first.max_concurrent", 2.5, "must be a whole number"],
+  ["activities.first.max_per_second", "2", "must be a number"],
   ["activity_max_attempts", true, "must be a whole number"],
   ["max_activities_per_second", "10", "must be a number"],
   ["replicas", 2.5, "must be a whole number"],

@@ -1,7 +1,12 @@
 import { z } from "zod";
 import { formatProblems, type Problem, problemsOf } from "./problems.ts";
 import { codeName, serviceSchemaName } from "./service.ts";
-import { refuseUnusedActivities, resolvedOptionsSchema } from "./service-options.ts";
+import {
+  type ActivityLimits,
+  limitsOfActivity,
+  refuseUnusedActivities,
+  resolvedOptionsSchema,
+} from "./service-options.ts";
 import { holdsControl, holdsHidden } from "./visible-text.ts";
 
 /** Paths of the modules that run a service without code of its own. A frozen contract: stored manifests name them. */
@@ -29,6 +34,9 @@ const workflowSchema = z.strictObject({
   activities: z.array(codeName).min(1).max(100),
 });
 
+/** Each of them is a queue more to poll. */
+export const MOST_LIMITED_BEFORE = 100;
+
 /**
  * What a worker runs from: one JSON document per revision, immutable. The only definition of this shape.
  *
@@ -43,6 +51,11 @@ export const manifestSchema = z.strictObject({
   activities_path: modulePath,
   workflows: z.array(workflowSchema).min(1).max(100),
   options: resolvedOptionsSchema.prefault({}),
+  /**
+   * Activities that had limits of their own under earlier revisions: what was scheduled then waits on their own task queues.
+   * Left out: there are none.
+   */
+  limited_before: z.array(codeName).max(MOST_LIMITED_BEFORE).optional(),
 }).superRefine((manifest, context) => {
   const seen = new Set<string>();
   manifest.workflows.forEach(({ name }, index) => {
@@ -52,6 +65,13 @@ export const manifestSchema = z.strictObject({
     seen.add(name);
   });
   refuseUnusedActivities(manifest, context);
+  const queues = [...workflowsByTaskQueue(manifest).keys()];
+  const apart = new Set(queues.flatMap((queue) => activityQueuesOf(manifest, queue).map(({ taskQueue }) => taskQueue)));
+  manifest.workflows.forEach(({ task_queue }, index) => {
+    if (!apart.has(task_queue)) return;
+    const message = "is the task queue of an activity that has limits of its own";
+    context.addIssue({ code: "custom", path: ["workflows", index, "task_queue"], message });
+  });
 });
 export type Manifest = z.infer<typeof manifestSchema>;
 export type ManifestWorkflow = Manifest["workflows"][number];
@@ -93,7 +113,28 @@ export function taskQueueOf(serviceSchema: string): string {
   return `${serviceSchema}-tasks`;
 }
 
+/** The task queue of an activity that has limits of its own, which Temporal knows by queue alone. */
+export interface ActivityQueue {
+  taskQueue: string;
+  activity: string;
+  /** Undefined: it had some under an earlier revision, and nothing more is scheduled there. */
+  limits: ActivityLimits | undefined;
+}
+
+/** The queues that are polled beside a task queue of the manifest, for activities of its workflows alone. */
+export function activityQueuesOf(
+  { workflows, options, limited_before = [] }: Pick<Manifest, "workflows" | "options" | "limited_before">,
+  taskQueue: string,
+): ActivityQueue[] {
+  const named = workflows.filter(({ task_queue }) => task_queue === taskQueue).flatMap(({ activities }) => activities);
+  return [...new Set([...named, ...limited_before])].map((activity) => ({
+    taskQueue: `${taskQueue}:${activity}`,
+    activity,
+    limits: named.includes(activity) ? limitsOfActivity(options, activity) : undefined,
+  })).filter(({ activity, limits }) => limits !== undefined || limited_before.includes(activity));
+}
+
 /** Each distinct task queue of a manifest with the workflows that are started on it, in the manifest's order. */
-export function workflowsByTaskQueue(manifest: Manifest): Map<string, ManifestWorkflow[]> {
+export function workflowsByTaskQueue(manifest: Pick<Manifest, "workflows">): Map<string, ManifestWorkflow[]> {
   return Map.groupBy(manifest.workflows, (workflow) => workflow.task_queue);
 }

@@ -46,6 +46,12 @@ const activityOptionsSchema = z.strictObject(
     timeout_seconds: whole(1, 86_400, " of seconds").optional(),
     max_attempts: whole(1, 1000).optional(),
     retry: retrySchema.optional(),
+    /** Of these one worker process runs at once, at most; left out: as many as of all others. */
+    max_concurrent: whole(1, 1000).optional(),
+    /** Of these one worker process begins in a second; left out: no limit but that of all. */
+    max_per_second: decimal(0.01, 100_000).optional(),
+    /** Of these all workers of the service together begin in a second; left out: no limit but that of all. */
+    max_task_queue_per_second: decimal(0.01, 100_000).optional(),
   },
   notAnObject("must be an object"),
 );
@@ -84,6 +90,8 @@ export const serviceOptionsSchema = z.strictObject(
   },
   notAnObject("must be an object"),
 );
+
+type ServiceOptions = z.infer<typeof serviceOptionsSchema>;
 
 /** In seconds: Temporal's own, but for the longest wait, which would be 100 s there. */
 const DEFAULT_RETRY = { initial_interval_seconds: 1, backoff_coefficient: 2, maximum_interval_seconds: 60 };
@@ -132,9 +140,26 @@ export function optionsOfActivity(options: ResolvedOptions, activity: string): A
   };
 }
 
+/** Left out: no limit but that of all activities. */
+export interface ActivityLimits {
+  max_concurrent?: number | undefined;
+  max_per_second?: number | undefined;
+  max_task_queue_per_second?: number | undefined;
+}
+
+/** The limits that an activity has of its own; undefined: it has none. */
+export function limitsOfActivity(
+  options: Pick<ServiceOptions, "activities">,
+  activity: string,
+): ActivityLimits | undefined {
+  const { max_concurrent, max_per_second, max_task_queue_per_second } = ownOptions(options, activity) ?? {};
+  const limits = { max_concurrent, max_per_second, max_task_queue_per_second };
+  return Object.values(limits).some((limit) => limit !== undefined) ? limits : undefined;
+}
+
 /** Undefined where an activity has none. */
-function ownOptions(options: ResolvedOptions, activity: string) {
-  return Object.hasOwn(options.activities, activity) ? options.activities[activity] : undefined;
+function ownOptions({ activities = {} }: Pick<ServiceOptions, "activities">, activity: string) {
+  return Object.hasOwn(activities, activity) ? activities[activity] : undefined;
 }
 
 interface Named {

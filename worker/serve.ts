@@ -43,7 +43,7 @@ export async function serve({ config, manifest, queues, health, stop, log, onFlu
     memory_mb: memoryMb,
     cached_workflows: capacity.cachedWorkflows,
     workflow_tasks: capacity.workflowTasks,
-    activities: activitiesAtOnce(settings),
+    ...activitiesAtOnce(settings),
   });
   const make = (connection: NativeConnection) => createWorkersFromManifest({ ...settings, connection });
   const { connection, making } = await connect(temporal, connectDeadlineSeconds, log, make);
@@ -60,16 +60,16 @@ export async function serve({ config, manifest, queues, health, stop, log, onFlu
   await running;
 }
 
-/** By task queue. */
-function activitiesAtOnce(settings: Pick<WorkerSettings, "manifest" | "queues" | "capacity">): Record<string, number> {
-  const entries = settings.queues.flatMap((queue) => {
-    const { main, apart } = sharesOf(queue, settings);
-    return [
-      [queue.taskQueue, main.atOnce] as const,
-      ...queue.apart.map(({ taskQueue }, index) => [taskQueue, apart[index]?.atOnce ?? 0] as const),
-    ];
-  });
-  return Object.fromEntries(entries);
+/** Of each queue at least, and of single activities with limits of their own. */
+function activitiesAtOnce(settings: Pick<WorkerSettings, "manifest" | "queues" | "capacity">) {
+  const shares = settings.queues.map((queue) => ({ queue, ...sharesOf(queue, settings) }));
+  const apart = shares.flatMap((share) =>
+    share.queue.apart.map(({ taskQueue }, index) => [taskQueue, share.apart[index]?.atOnce] as const)
+  );
+  return {
+    activities: Math.min(...shares.map(({ main }) => main.atOnce)),
+    ...(apart.length === 0 ? {} : { activities_apart: Object.fromEntries(apart) }),
+  };
 }
 
 /** Logs `worker.ready` once Temporal has seen every queue polled. */

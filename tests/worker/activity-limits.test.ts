@@ -38,7 +38,7 @@ function service(respond: Responder) {
       codeRoot.write("manifest.json", { ...manifest, ...(limited_before === undefined ? {} : { limited_before }) });
       const worker = fixture.worker(codeRoot);
       onTestFinished(() => worker.kill());
-      const ready = await worker.event("worker.ready");
+      const ready = { ...await worker.event("worker.capacity"), ...await worker.event("worker.ready") };
       running?.child.kill("SIGTERM");
       running = worker;
       return ready;
@@ -80,7 +80,11 @@ test("of a limited activity so many run at once, and others are not held up by t
     workflows: { limited: ["slow"], free: ["quick"] },
     options: { max_concurrent_activities: 4, activities: { slow: { max_concurrent: 2 } } },
   });
-  expect(ready["task_queues"]).toEqual([`${schema}-tasks`, `${schema}-tasks:slow`]);
+  expect(ready).toMatchObject({
+    task_queues: [`${schema}-tasks`, `${schema}-tasks:slow`],
+    activities: 2,
+    activities_apart: { [`${schema}-tasks:slow`]: 2 },
+  });
   const limited = await Promise.all(Array.from({ length: 6 }, () => start("limited")));
   await eventually(calls, (paths) => count(paths, "/slow") === 2);
   const free = await Promise.all(Array.from({ length: 6 }, () => start("free")));

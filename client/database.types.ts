@@ -428,6 +428,8 @@ export type Database = {
       };
       "worker_registry": {
         Row: {
+          "attempt_id": number | null;
+          "claimed_at": string | null;
           "created_at": string;
           "deployed_at": string | null;
           "deployment_status": string;
@@ -463,6 +465,8 @@ export type Database = {
         };
         ComputedFields: never;
         Insert: {
+          "attempt_id"?: number | null;
+          "claimed_at"?: string | null;
           "created_at"?: string;
           "deployed_at"?: string | null;
           "deployment_status"?: string;
@@ -497,6 +501,8 @@ export type Database = {
           "worker_version"?: string | null;
         };
         Update: {
+          "attempt_id"?: number | null;
+          "claimed_at"?: string | null;
           "created_at"?: string;
           "deployed_at"?: string | null;
           "deployment_status"?: string;
@@ -619,6 +625,16 @@ export type Database = {
           "service_schema": string;
         }[];
       };
+      "attempts_before": {
+        Args: { "deployment": string };
+        Returns: {
+          "abandoned": number;
+          "counted": number;
+          "deferrals": number;
+          "rejected_deployment_ids": (string)[];
+        }[];
+      };
+      "begin_attempt": { Args: { "deployment": string; "first_step": string; "token": string }; Returns: number };
       "check_code": {
         Args: Record<PropertyKey, never>;
         Returns: {
@@ -709,6 +725,7 @@ export type Database = {
         Returns: number;
       };
       "free_slots": { Args: { "platform_name": string }; Returns: number };
+      "has_unwritten_attempt": { Args: { "deployment": string }; Returns: boolean };
       "hash_spec": { Args: { "options": Json; "service_name": string; "workflows": Json }; Returns: string };
       "is_due_again": { Args: { "code": string; "every_seconds": number; "schema_name": string }; Returns: boolean };
       "is_known_service": { Args: { "schema_name": string }; Returns: boolean };
@@ -786,6 +803,13 @@ export type Database = {
       };
       "requesting_role": { Args: Record<PropertyKey, never>; Returns: string };
       "ring": { Args: Record<PropertyKey, never>; Returns: undefined };
+      "served_before": {
+        Args: { "before_revision": number; "platform_name": string; "schema_name": string };
+        Returns: {
+          "has_served": boolean;
+          "service_id": string;
+        }[];
+      };
       "stop_left": {
         Args: { "every_seconds": number; "listed": Json; "listed_at": string; "most": number; "platform_name": string };
         Returns: {

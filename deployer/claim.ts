@@ -22,7 +22,6 @@ const claimSchema = z.object({
   lease_token: z.string(),
   /** A newer revision replaced it while nobody had it. */
   is_superseded: z.boolean(),
-  attempt_id: z.string(),
   attempt: z.int(),
   deferrals: z.int(),
   abandoned: z.int(),
@@ -61,7 +60,6 @@ const unreadableRow = z.object({
   id: z.string(),
   service_schema: z.string(),
   lease_token: z.string(),
-  attempt_id: z.string(),
   attempt: z.int(),
   manifest: z.string().nullable(),
 });

@@ -5,11 +5,11 @@ import type { Claim } from "./claim.ts";
 // What the statements that write for many attempts at once have in common. They compare tokens by "is not distinct from": "="
 // would offer the planner the index of all leases, which it would read from end to end, with what it still holds of ended ones.
 
-/** Which row and which attempt, with the right to write to them. */
-export type ClaimKeys = Pick<Claim, "id" | "lease_token" | "attempt_id">;
+/** Which row, with the right to write to it and to its attempt. */
+export type ClaimKeys = Pick<Claim, "id" | "lease_token">;
 
-export function keysOf({ id, lease_token, attempt_id }: ClaimKeys): ClaimKeys {
-  return { id, lease_token, attempt_id };
+export function keysOf({ id, lease_token }: ClaimKeys): ClaimKeys {
+  return { id, lease_token };
 }
 
 /**

@@ -2,9 +2,9 @@ import { z } from "zod";
 import { type Claim, readClaims, SUSPECT_FROM, type UnreadableClaim } from "./claim.ts";
 import type { Settlement } from "./outcome.ts";
 import { createLockWaits } from "./lock-waits.ts";
-import { unlocked } from "./registry-writes.ts";
+import { type ClaimKeys, unlocked } from "./registry-writes.ts";
 import { createReports } from "./report.ts";
-import { COUNTED, createSettlements, type Settle } from "./settle.ts";
+import { createSettlements, type Settle } from "./settle.ts";
 import { createStatements, type Queryable } from "./statements.ts";
 import { createUpkeep, type Upkeep } from "./upkeep.ts";
 
@@ -63,7 +63,14 @@ export function createRegistry(pool: Queryable, settings: RegistrySettings, rene
   const isEnding = () => pool.ending === true;
   const waiting = createLockWaits(leaseSeconds, isEnding);
   const report = createReports(run, waiting);
-  const settle = createSettlements(run, waiting, isEnding);
+  const begun = new WeakSet<ClaimKeys>();
+  const begin = async (claim: ClaimKeys, reached?: { step: string; line: string }) => {
+    if (reached === undefined && begun.has(claim)) return true;
+    const isHeld = await report({ claim, ...(reached === undefined ? {} : { reached }) });
+    if (isHeld) begun.add(claim);
+    return isHeld;
+  };
+  const settle = createSettlements(run, waiting, isEnding, begin);
   const renewBy = createRenewals(renewals, settings);
   return {
     async claim(limit, takesSuspect = true) {
@@ -83,7 +90,7 @@ export function createRegistry(pool: Queryable, settings: RegistrySettings, rene
       const [renewal] = await renewBy(RENEW, [token]);
       return renewal;
     },
-    report: (claim, step, line) => report({ claim, step, line }),
+    report: (claim, step, line) => begin(claim, { step, line }),
     async remember(claim, { serviceId, deploymentId }) {
       const askedAt = performance.now();
       const values = [claim.id, claim.lease_token, serviceId, deploymentId];
@@ -192,75 +199,44 @@ with platform as materialized (
   -- A number that the planner knew would have it plan each claim anew.
   limit (select least($2::integer, (select p.free_slots from platform as p)))
   for update skip locked
+), moment as materialized (
+  select clock_timestamp() as at
 ), claimed as (
   update osp_metadata.worker_registry as r
   set
     deployment_status = 'deploying',
-    started_at = coalesce(r.started_at, clock_timestamp()),
+    started_at = coalesce(r.started_at, (select m.at from moment as m)),
     next_attempt_at = null,
     lease_owner = $1,
     lease_token = gen_random_uuid(),
     lease_expires_at = clock_timestamp() + make_interval(secs => $3),
     platform = $4,
+    claimed_at = (select m.at from moment as m),
+    attempt_id = null,  -- its first report begins it
     logs = osp_metadata.append_log(r.logs, 'claimed by ' || $1 || case
       when r.started_at is null then '' else coalesce(': ' || osp_metadata.abandon_attempts(r.id), '')
     end)
   where r.id = any (array(select w.id from waiting as w))
   returning
     r.id, r.service_schema, r.revision, r.source, r.manifest, r.manifest_sha256, r.manifest_path, r.lease_token,
-    r.platform_service_id, r.platform_deployment_id, r.stop_requested_at, r.created_at
-), tried as (
-  select c.*, t.*
-  from claimed as c
-  cross join lateral (
-    select
-      count(*) filter (where a.outcome in ${COUNTED}) as counted,
-      count(*) filter (where a.outcome = 'abandoned' or a.outcome is null) as abandoned,  -- or so now, by this very statement
-      count(*) filter (where a.outcome = 'deferred' and a.others_since = 0) as deferrals,
-      array_agg(a.rejected_deployment_id) filter (where a.rejected_deployment_id is not null) as rejected_deployment_ids
-    from (
-      select
-        o.outcome, o.rejected_deployment_id, count(*) filter (where o.outcome <> 'deferred') over (order by o.id desc) as others_since
-      from osp_metadata.deployment_attempts as o
-      where o.deployment_id = c.id
-    ) as a
-  ) as t
-), begun as (
-  insert into osp_metadata.deployment_attempts (deployment_id, service_schema, revision, attempt, deployer)
-  select t.id, t.service_schema, t.revision, 1 + t.counted, $1
-  from tried as t
-  returning id, deployment_id, attempt
+    r.platform_service_id, r.platform_deployment_id, r.stop_requested_at, r.created_at, r.started_at < r.claimed_at as is_again
 )
 select
-  t.id, t.service_schema, t.revision, t.source, t.manifest::text as manifest, t.manifest_sha256, t.manifest_path, t.lease_token,
-  coalesce(t.platform_service_id, (
-    -- Of the last hundred revisions: one that is edited all day leaves thousands that nobody has deployed.
-    select o.platform_service_id
-    from (
-      select n.revision, n.platform, n.platform_service_id from osp_metadata.worker_registry as n
-      where n.service_schema = t.service_schema and n.revision < t.revision
-      order by n.revision desc
-      limit 100
-    ) as o
-    where o.platform = $4 and o.platform_service_id is not null
-    order by o.revision desc
-    limit 1
-  ), served.platform_service_id) as known_service_id,
-  t.platform_deployment_id as known_deployment_id,
-  coalesce(t.rejected_deployment_ids, '{}') as rejected_deployment_ids,
-  served.id is not null as has_served,
-  t.manifest is not null and t.stop_requested_at is not null as is_superseded,
-  b.id::text as attempt_id, b.attempt, t.deferrals::integer, t.abandoned::integer
-from tried as t
-inner join begun as b on b.deployment_id = t.id
+  c.id, c.service_schema, c.revision, c.source, c.manifest::text as manifest, c.manifest_sha256, c.manifest_path, c.lease_token,
+  coalesce(c.platform_service_id, served.service_id) as known_service_id,
+  c.platform_deployment_id as known_deployment_id,
+  coalesce(before.rejected_deployment_ids, '{}') as rejected_deployment_ids,
+  coalesce(served.has_served, false) as has_served,
+  c.manifest is not null and c.stop_requested_at is not null as is_superseded,
+  1 + coalesce(before.counted, 0) as attempt,
+  coalesce(before.deferrals, 0) as deferrals,
+  coalesce(before.abandoned, 0) as abandoned
+from claimed as c
+left join lateral (select b.* from osp_metadata.attempts_before(c.id) as b where c.is_again) as before on true
 left join lateral (
-  -- By worker_registry_served_idx, which has this order: of one that is edited all day most revisions never served.
-  select o.id, o.platform_service_id from osp_metadata.worker_registry as o
-  where o.service_schema = t.service_schema and o.platform = $4 and o.deployed_at is not null
-  order by o.deployed_at desc
-  limit 1
+  select s.* from osp_metadata.served_before(c.service_schema, c.revision, $4) as s where c.revision > 1
 ) as served on true
-order by t.created_at, t.id`;
+order by c.created_at, c.id`;
 
 const NEXT_EXPIRY = `
 select (extract(epoch from min(r.lease_expires_at) - clock_timestamp()) * 1000)::double precision as ms

@@ -5,11 +5,18 @@ import type { RunStatement } from "./statements.ts";
 
 interface Report {
   claim: ClaimKeys;
-  step: string;
-  line: string;
+  /** Left out: it only begins, if it has not. */
+  reached?: {
+    step: string;
+    /** For the logs of the row. */
+    line: string;
+  };
 }
 
-/** Records how far attempts have come, those of one moment together. False: the lease was lost, nothing is written. */
+/**
+ * Records how far attempts have come, those of one moment together; the first one of an attempt begins it. False: the lease was lost,
+ * nothing is written.
+ */
 export function createReports(run: RunStatement, waiting: RunWaiting): (report: Report) => Promise<boolean> {
   const send = async (statement: string, lockTimeout: string, reports: Report[]) =>
     writtenIds(await run(statement, [writesJson(reports.map(columnsOf)), lockTimeout]));
@@ -20,8 +27,8 @@ export function createReports(run: RunStatement, waiting: RunWaiting): (report: 
   });
 }
 
-function columnsOf({ claim, ...report }: Report) {
-  return { ...keysOf(claim), ...report };
+function columnsOf({ claim, reached }: Report) {
+  return { ...keysOf(claim), ...reached };
 }
 
 /** A locked row is skipped; this is for a locked attempt. */
@@ -30,9 +37,9 @@ const LOCK_TIMEOUT_TOGETHER = "500ms";
 /** $1 reports, a JSON array, $2 how long a lock is waited for. Locks as RENEW does. */
 const REPORT = `
 with given as (
-  select * from jsonb_to_recordset($1::jsonb) as g (id uuid, lease_token uuid, attempt_id bigint, step text, line text)
+  select * from jsonb_to_recordset($1::jsonb) as g (id uuid, lease_token uuid, step text, line text)
 ), held as materialized (
-  select r.id, g.attempt_id, g.step, g.line
+  select r.id, r.attempt_id, g.step, g.line
   from given as g
   inner join osp_metadata.worker_registry as r on r.id = g.id and r.lease_token is not distinct from g.lease_token
   where (select set_config('lock_timeout', $2, true)) is not null
@@ -42,10 +49,12 @@ with given as (
   update osp_metadata.deployment_attempts as a
   set step = held.step
   from held
-  where a.id = held.attempt_id and a.deployment_id = held.id and a.ended_at is null
+  where a.id = held.attempt_id and a.deployment_id = held.id and a.ended_at is null and a.step <> held.step
 )
 update osp_metadata.worker_registry as r
-set logs = osp_metadata.append_log(r.logs, held.line)
+set
+  attempt_id = coalesce(r.attempt_id, osp_metadata.begin_attempt(r.id, r.lease_token, coalesce(held.step, 'claimed'))),
+  logs = case when held.line is null then r.logs else osp_metadata.append_log(r.logs, held.line) end
 from held
 where r.id = held.id
 returning r.id`;

@@ -7,7 +7,7 @@ import { settlementColumns } from "./settlement.ts";
 import type { RunStatement } from "./statements.ts";
 
 /** Attempts that use up one of the allowed. */
-export const COUNTED = `('deployed', 'stopped', 'superseded', 'retry', 'failed')`;
+const COUNTED = `('deployed', 'stopped', 'superseded', 'retry', 'failed')`;
 
 type SettledClaim = ClaimKeys & {
   /** Its number. */
@@ -25,8 +25,17 @@ const SETTLE_AGAIN_MS = 200;
 /** What is replaced is locked too, by whoever holds it: many that go together do not wait long for that, each alone does. */
 const LOCK_TIMEOUT_TOGETHER = "500ms";
 
-/** Ends attempts, those of one moment together. */
-export function createSettlements(run: RunStatement, waiting: RunWaiting, isEnding: () => boolean): Settle {
+/**
+ * Ends attempts, those of one moment together.
+ *
+ * @param begin an attempt that nothing was reported of is not written down yet; false: the lease was lost
+ */
+export function createSettlements(
+  run: RunStatement,
+  waiting: RunWaiting,
+  isEnding: () => boolean,
+  begin: (claim: ClaimKeys) => Promise<boolean>,
+): Settle {
   const send = async (statement: string, lockTimeout: string, settlements: ClaimSettlement[]) =>
     writtenIds(await run(statement, [writesJson(settlements.map(columnsOf)), lockTimeout]));
   const settleOnce = createBatcher<ClaimSettlement, boolean>({
@@ -39,7 +48,7 @@ export function createSettlements(run: RunStatement, waiting: RunWaiting, isEndi
     const deadline = performance.now() + forSeconds * 1000;
     for (;;) {
       try {
-        return await settleOnce({ claim, settlement });
+        return await begin(claim) && await settleOnce({ claim, settlement });
       } catch (error) {
         if (!mayPass(error) || isEnding() || performance.now() >= deadline) throw error;
         await pause(SETTLE_AGAIN_MS);
@@ -75,7 +84,7 @@ const UNIQUE_VIOLATION = "23505";
 const SETTLE = `
 with s as (
   select * from jsonb_to_recordset($1::jsonb) as s (
-    id uuid, lease_token uuid, attempt_id bigint,
+    id uuid, lease_token uuid,
     outcome text, status text, delay_seconds double precision, error_class text, error_code text, error_message text,
     exit_code integer, log_tail text, worker_version text, platform_service_id text, platform_deployment_id text, line text,
     rejected_deployment_id text, has_replaced boolean
@@ -121,7 +130,7 @@ with s as (
   from s
   inner join target on target.id = s.id
   where r.id = target.id
-  returning r.id, r.service_schema, r.revision, r.deployment_status, r.manifest is null as wanted_stop
+  returning r.id, r.service_schema, r.revision, r.attempt_id, r.deployment_status, r.manifest is null as wanted_stop
 ), attempt as (
   update osp_metadata.deployment_attempts as a
   set
@@ -130,7 +139,13 @@ with s as (
     rejected_deployment_id = s.rejected_deployment_id
   from s
   inner join settled on settled.id = s.id
-  where a.id = s.attempt_id and a.deployment_id = s.id and a.ended_at is null
+  where a.id = settled.attempt_id and a.deployment_id = s.id and a.ended_at is null
+), left_open as (
+  -- Somebody had it locked when the deployment was taken over.
+  update osp_metadata.deployment_attempts as a
+  set ended_at = clock_timestamp(), outcome = 'abandoned', error_message = 'Deployer ' || a.deployer || ' went away'
+  from settled
+  where a.deployment_id = settled.id and a.ended_at is null and a.id <> settled.attempt_id
 ), older as (
   update osp_metadata.worker_registry as r
   set

@@ -50,6 +50,7 @@ test.each(["failed", "stopped"])("a deployment that ended as %s never reopens", 
 
 test("an attempt that ended is not written again, the one that runs is", async () => {
   const { registry, claim } = await claimOne();
+  await registry.report(claim, "deploying", "a line");
   expect(await changed(`update osp_metadata.deployment_attempts set step = 'staging'`)).toBe(1);
   await registry.settle(claim, { outcome: "handed_back", reason: "a test" });
   expect(

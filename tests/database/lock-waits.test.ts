@@ -157,25 +157,35 @@ describe("a person who has an attempt locked that a deployer left", () => {
       `update osp_metadata.worker_registry set lease_expires_at = clock_timestamp() where lease_token is not null`,
     );
 
+  /** A deployment that one deployer left, whose attempt somebody has locked, and another that waits. */
+  async function leaveLocked() {
+    await insertService(database, "left");
+    await handler(ring());
+    const claims = await deployer.claim(5);
+    expect(claims).toHaveLength(1);
+    for (const claim of claims) await deployer.report(claim, "deploying", "a line");
+    await leaseEnds();
+    const holder = await person(
+      `select from osp_metadata.deployment_attempts where service_schema = 'left' for update`,
+    );
+    await insertService(database, "other");
+    await handler(ring());
+    return {
+      holder,
+      next: createRegistry(pool, { owner: "b", platform: "local", leaseSeconds: 10, renewTimeoutMs: 5000 }),
+    };
+  }
+
   test.each([null, 5])(
     "keeps nothing from being claimed, under a limit of %s: a later claim ends it",
     async (limit) => {
       await database.rows(`update osp_metadata.platforms set concurrency_limit = $1 where name = 'local'`, [limit]);
-      await insertService(database, "left");
-      await handler(ring());
-      expect(await deployer.claim(5)).toHaveLength(1);
-      await leaseEnds();
-      const holder = await person(
-        `select from osp_metadata.deployment_attempts where service_schema = 'left' for update`,
-      );
-      await insertService(database, "other");
-      await handler(ring());
-      const next = createRegistry(pool, { owner: "b", platform: "local", leaseSeconds: 10, renewTimeoutMs: 5000 });
+      const { holder, next } = await leaveLocked();
       expect(await next.claim(5)).toMatchObject([
         { service_schema: "left", abandoned: 1 },
         { service_schema: "other", abandoned: 0 },
       ]);
-      expect(await attemptsOf("left")).toEqual([{ deployer: "a", outcome: null }, { deployer: "b", outcome: null }]);
+      expect(await attemptsOf("left")).toEqual([{ deployer: "a", outcome: null }]);
       await holder.query("rollback");
       await leaseEnds();
       // Both are suspect or not as if it had been ended at once.
@@ -186,8 +196,20 @@ describe("a person who has an attempt locked that a deployer left", () => {
       expect(await attemptsOf("left")).toEqual([
         { deployer: "a", outcome: "abandoned" },
         { deployer: "b", outcome: "abandoned" },
-        { deployer: "a", outcome: null },
       ]);
     },
   );
+
+  test("does not leave it open for ever: the settlement of the deployment ends it", async () => {
+    const { holder, next } = await leaveLocked();
+    const [claim] = await next.claim(1);
+    if (claim === undefined) throw new Error("There was nothing to claim");
+    expect(await next.report(claim, "deploying", "a line")).toBe(true);
+    await holder.query("rollback");
+    expect(await next.settle(claim, { outcome: "superseded" })).toBe(true);
+    expect(await attemptsOf("left")).toEqual([
+      { deployer: "a", outcome: "abandoned" },
+      { deployer: "b", outcome: "superseded" },
+    ]);
+  });
 });

@@ -248,7 +248,10 @@ test("an emptied database deletes nothing: what nobody wants is reported, once, 
   expect(await database.rows(`select from osp_metadata.orphans`)).toEqual([]);
 });
 
-test("a worker whose deployment is lost, and whose successor failed, is reported and goes on", async () => {
+test.each([
+  ["a worker", true],
+  ["what is left of the workers", false],
+])("%s of a deployment that is lost, and whose successor failed, is reported and goes on", async (_, isRunning) => {
   const broken = { colour: "red" };
   await deployed("known", "lost");
   await database.rows(`delete from osp_metadata.worker_registry where service_schema = 'lost'`);
@@ -258,12 +261,12 @@ test("a worker whose deployment is lost, and whose successor failed, is reported
   const [known] = await registryOf(database, "known");
   const services = [
     listed("known", known === undefined ? {} : { deploymentId: known.id }),
-    listed("lost", { deploymentId: "0b6c1c52-0000-4000-8000-000000000000" }),
+    listed("lost", { deploymentId: "0b6c1c52-0000-4000-8000-000000000000", isRunning }),
   ];
   expect(await compare(services)).toEqual([["orphan", "lost"]]);
   expect(await database.rows(`select service_schema, reason from osp_metadata.orphans`)).toEqual([{
     service_schema: "lost",
-    reason: expect.stringMatching(/revision 2, which should take its place, failed: .*osp\.redeploy\('lost'\)/),
+    reason: expect.stringMatching(/revision 2, which should take their place, failed: .*osp\.redeploy\('lost'\)/),
   }]);
   expect(await waiting()).toEqual([]);
   await database.rows(`update osp.services set options = '{}'`);

@@ -144,11 +144,12 @@ export function fleetProblems(
   });
 }
 
-/** The workers of one revision, each on record, none of them twice. */
+/** The workers of one revision, each on record, none of them twice; all of them, if they ever served. */
 function isWhole(records: WorkerRecord[], processes: WorkerProcess[]): boolean {
   const [first] = records;
   return first !== undefined && processes.length === records.length &&
-    records.every(({ revision }) => revision === first.revision) && areReplicas(records, first.replicas);
+    records.every(({ revision }) => revision === first.revision) &&
+    (records.every(({ state }) => state === "candidate") || areReplicas(records, first.replicas));
 }
 
 /** Each of so many, once. */

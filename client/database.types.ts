@@ -730,7 +730,6 @@ export type Database = {
       "is_due_again": { Args: { "code": string; "every_seconds": number; "schema_name": string }; Returns: boolean };
       "is_known_service": { Args: { "schema_name": string }; Returns: boolean };
       "is_under_way": { Args: { "schema_name": string }; Returns: boolean };
-      "limited_activities": { Args: { "manifest": Json }; Returns: (string)[] };
       "list_rollback_targets": { Args: { "most"?: number; "schema_name": string }; Returns: string };
       "lock_open_deployments": {
         Args: { "schema_name": string; "wait_until": string; "wanted": string };
@@ -825,7 +824,6 @@ export type Database = {
         Returns: {
           "deployment_id": string;
           "lease_token": string;
-          "limited_before": (string)[];
           "requested_at": string;
           "requested_by": string;
           "revision": number;

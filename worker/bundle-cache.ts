@@ -11,7 +11,7 @@ export interface BundleCache {
   buildIn<Result>(build: (directory: string) => Promise<Result>): Promise<Result>;
   /** Puts a finished file under a name, at once: nobody ever reads half of it. */
   keep(file: string, name: string): string;
-  write(text: string, name: string): void;
+  write(text: string, name: string): string;
 }
 
 /**
@@ -50,8 +50,9 @@ export function openBundleCache(cacheDirectory: string): BundleCache {
     write(text, name) {
       const draft = join(mkdtempSync(join(directory, "build-")), name);
       writeFileSync(draft, text);
-      keep(draft, name);
+      const file = keep(draft, name);
       rmSync(join(draft, ".."), { recursive: true, force: true });
+      return file;
     },
   };
 }

@@ -9,6 +9,7 @@ import { json } from "node:stream/consumers";
 import { bundleWorkflowCode, DefaultLogger } from "@temporalio/worker";
 import { describeError } from "./exit.ts";
 import { type BundleAnswer, type BundleRequest, bundleRequestSchema } from "./run-bundle-child.ts";
+import { INTERCEPTORS_FILE } from "./workflow-entry.ts";
 
 if (import.meta.main) {
   const answer = await bundle(bundleRequestSchema.parse(await json(process.stdin)));
@@ -21,6 +22,7 @@ async function bundle({ entryFile, outputFile, portableFrom }: BundleRequest): P
   try {
     const { code } = await bundleWorkflowCode({
       workflowsPath: entryFile,
+      workflowInterceptorModules: [INTERCEPTORS_FILE],
       // Webpack's own words go to the logger only; the thrown error says "finished with errors".
       logger: new DefaultLogger("ERROR", ({ message }) => void errors.push(message)),
       webpackConfigHook: (config) => ({
@@ -103,7 +105,8 @@ function portableIds(directory: string): WebpackPlugin {
 /** @param path of a file, or an identifier of webpack's that holds some: loaders before it, "ignored|<context>|<request>" */
 function portableName(path: string, directory: string): string {
   const file = path.split("!").at(-1) ?? path;
-  return file.replaceAll(directory + sep, "").replaceAll(packagesDirectory(), "node_modules");
+  return file.replaceAll(directory + sep, "").replaceAll(packagesDirectory(), "node_modules")
+    .replaceAll(dirname(INTERCEPTORS_FILE), "osp");
 }
 
 function sourceMapLoader(): string {

@@ -16,14 +16,17 @@ const DEFAULT_LIMIT_MB = 512;
 const IDLE_MB = 190;
 /** Each further queue has a thread and a V8 isolate of its own. */
 const FURTHER_QUEUE_MB = 45;
+/** One of a single activity has neither. */
+const ACTIVITY_QUEUE_MB = 3;
 /** A cached workflow takes about 1 MB with a history as examples have it; payloads of some 100 KB make it several. */
 const WORKFLOW_MB = 4;
 /** A task in flight holds its payload in several forms: as bytes, as text, as value, on its way in and out. */
 const TASK_MB = 16;
 
 /** Sizes cache and slots from the container's memory. The SDK would take V8's heap limit, which follows the machine's memory. */
-export function capacityOf(limitMb: number, queues: number): Capacity {
-  const freeMb = Math.max(0, limitMb - IDLE_MB - FURTHER_QUEUE_MB * (queues - 1)) / queues;
+export function capacityOf(limitMb: number, queues: number, activityQueues = 0): Capacity {
+  const usedMb = IDLE_MB + FURTHER_QUEUE_MB * (queues - 1) + ACTIVITY_QUEUE_MB * activityQueues;
+  const freeMb = Math.max(0, limitMb - usedMb) / queues;
   const tasks = clamp(Math.floor(freeMb / TASK_MB), 4, 100);
   return {
     cachedWorkflows: clamp(Math.floor(freeMb / WORKFLOW_MB), 10, 500),
@@ -40,51 +43,66 @@ export interface ActivityShare {
   ofAllPerSecond: number | undefined;
 }
 
-/** A queue that only what was scheduled earlier is left on: mostly idle, so its part is nobody's loss. */
-const LEFT_OVER_PART = 4;
-
 /**
- * Each queue has a Temporal Worker of its own, which knows nothing of the others: what a process may do is shared out. Pure.
+ * Each queue has a Temporal Worker of its own, which knows nothing of the others: what a process may do is shared out. An activity with
+ * limits of its own takes at most an equal part; what it leaves goes to the others. Pure.
  *
  * @param most activities at once, on each queue, that the memory holds
  * @param queues task queues of workflows that have activities
- * @param apart of each queue that is polled beside this one for a single activity: its limits, undefined where it has none any more
+ * @param apart activities of this queue that have queues of their own
  */
-export function shareOut(
+export function shareOut<Apart extends { limits: ActivityLimits }>(
   options: ResolvedOptions,
   most: number,
   queues: number,
-  apart: readonly (ActivityLimits | undefined)[],
-): { main: ActivityShare; apart: ActivityShare[] } {
+  apart: readonly Apart[],
+): { main: ActivityShare; apart: (Apart & { share: ActivityShare })[] } {
   const { max_concurrent_activities, max_activities_per_second, max_task_queue_activities_per_second } = options;
   const share = Math.max(1, queues);
-  const atOnce = max_concurrent_activities === undefined ? most : atLeastOne(max_concurrent_activities / share);
-  const perSecond = max_activities_per_second === undefined
-    ? undefined
-    : max_activities_per_second / share / (1 + apart.length);
-  const limited = apart.filter((limits) => limits !== undefined).length;
-  const shares = apart.map((limits) => ({
-    atOnce: limits === undefined
-      ? atLeastOne(atOnce / LEFT_OVER_PART)
-      : Math.min(limits.max_concurrent ?? Infinity, atLeastOne(atOnce / (1 + limited))),
-    perSecond: lower(limits?.max_per_second, perSecond),
-    ofAllPerSecond: lower(limits?.max_task_queue_per_second, max_task_queue_activities_per_second),
-  }));
-  const taken = shares.reduce((sum, { atOnce: own }, index) => sum + (apart[index] === undefined ? 0 : own), 0);
-  const main = {
-    atOnce: atLeastOne(atOnce - taken),
-    perSecond,
-    ofAllPerSecond: max_task_queue_activities_per_second,
+  const wanted = (limit: keyof ActivityLimits) => apart.map(({ limits }) => limits[limit] ?? Infinity);
+  const atOnce = divide(
+    max_concurrent_activities === undefined ? most : Math.max(1, Math.floor(max_concurrent_activities / share)),
+    wanted("max_concurrent"),
+  );
+  const perSecond = divide(
+    max_activities_per_second === undefined ? Infinity : max_activities_per_second / share,
+    wanted("max_per_second"),
+  );
+  const ofAllPerSecond = divide(
+    max_task_queue_activities_per_second ?? Infinity,
+    wanted("max_task_queue_per_second"),
+  );
+  const shareOf = (index: number): ActivityShare => ({
+    atOnce: Math.max(1, Math.floor(atOnce.parts[index] ?? 0)),
+    perSecond: finite(perSecond.parts[index]),
+    ofAllPerSecond: finite(ofAllPerSecond.parts[index]),
+  });
+  const shares = apart.map((one, index) => ({ ...one, share: shareOf(index) }));
+  const taken = shares.reduce((sum, one) => sum + one.share.atOnce, 0);
+  return {
+    main: {
+      atOnce: Math.max(1, atOnce.total - taken),
+      perSecond: finite(perSecond.rest),
+      ofAllPerSecond: finite(ofAllPerSecond.rest),
+    },
+    apart: shares,
   };
-  return { main, apart: shares };
 }
 
-function atLeastOne(share: number): number {
-  return Math.max(1, Math.floor(share));
+/** To each what it wants, at most an equal part of what those that want less have left; the rest is one part more. */
+function divide(total: number, wanted: readonly number[]) {
+  const parts: number[] = [];
+  let [rest, left] = [total, wanted.length + 1];
+  for (const [index, want] of [...wanted.entries()].toSorted(([, one], [, other]) => one - other)) {
+    const part = Math.min(want, rest / left--);
+    parts[index] = part;
+    if (rest !== Infinity) rest -= part;
+  }
+  return { total, parts, rest };
 }
 
-function lower(one: number | undefined, other: number | undefined): number | undefined {
-  return one === undefined || other === undefined ? one ?? other : Math.min(one, other);
+function finite(limit: number | undefined): number | undefined {
+  return limit === Infinity ? undefined : limit;
 }
 
 /** The container's memory in MB: as the operator says, else as the kernel tells, else that of a small container. */

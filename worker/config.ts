@@ -12,6 +12,7 @@ const environmentSchema = z.object({
   PORT: z.coerce.number().int().min(0).max(65_535).optional(),
   OSP_DRAIN_SECONDS: z.coerce.number().int().min(0).max(86_400).default(30),
   OSP_CONNECT_DEADLINE_SECONDS: z.coerce.number().int().min(0).max(86_400).default(180),
+  OSP_LIMITED_WAIT_SECONDS: z.coerce.number().int().min(1).max(86_400).default(600),
   OSP_MEMORY_MB: z.coerce.number().int().min(128).max(1_048_576).optional(),
   OSP_ACTIVITY_SECRET: activitySecret.optional(),
   OSP_ACTIVITY_SECRET_PREVIOUS: activitySecret.optional(),
@@ -30,6 +31,8 @@ export interface WorkerConfig {
   /** The container's memory in MB: cache and slots are sized from it. */
   memoryMb: number;
   cacheDirectory: string;
+  /** How long an activity with limits waits for its turn until it is scheduled anew; twice as long each time after that. */
+  limitedWaitSeconds: number;
   temporal: TemporalTarget;
   endpoints: EndpointSettings;
 }
@@ -61,6 +64,7 @@ export function parseConfig(environment: NodeJS.ProcessEnv): WorkerConfig {
     connectDeadlineSeconds: OSP_CONNECT_DEADLINE_SECONDS,
     memoryMb: memoryLimitMb(OSP_MEMORY_MB),
     cacheDirectory: cacheDirectory(environment),
+    limitedWaitSeconds: activities.OSP_LIMITED_WAIT_SECONDS,
     temporal: temporal.target,
     endpoints: {
       secrets: [activities.OSP_ACTIVITY_SECRET, activities.OSP_ACTIVITY_SECRET_PREVIOUS].flatMap((secret) =>

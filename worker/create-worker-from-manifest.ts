@@ -1,12 +1,10 @@
-import { readFileSync } from "node:fs";
 import { hostname } from "node:os";
-import { type NativeConnection, Worker, type WorkerOptions, type WorkflowBundleOption } from "@temporalio/worker";
+import { type NativeConnection, Worker, type WorkerOptions } from "@temporalio/worker";
 import { canonicalJson, sha256Hex } from "../supabase/functions/_shared/canonical-json.ts";
 import type { Manifest } from "../supabase/functions/_shared/manifest.ts";
 import { formatWorkerIdentity } from "../supabase/functions/_shared/worker-identity.ts";
 import { type ActivityShare, type Capacity, shareOut } from "./capacity.ts";
 import type { ServiceQueue } from "./load-service.ts";
-import { scheduleApart } from "./schedule-apart.ts";
 import { workerVersion } from "./worker-version.ts";
 
 export interface WorkerSettings {
@@ -23,7 +21,7 @@ export interface WorkerSettings {
 export interface QueueWorker {
   taskQueue: string;
   /** Task types that it polls: a queue may be without activities, and one of a single activity has no workflows. */
-  polls: readonly ("workflow" | "activity")[];
+  types: readonly ("workflow" | "activity")[];
   worker: Worker;
 }
 
@@ -45,27 +43,25 @@ function createWorkersOfQueue(
   settings: WorkerSettings,
   shared: Omit<WorkerOptions, "taskQueue">,
 ): Promise<QueueWorker>[] {
-  const { taskQueue, activities, isPosted, apart } = queue;
-  const { main, apart: shares } = sharesOf(queue, settings);
+  const { taskQueue, bundlePath, activities, isPosted } = queue;
+  const { main, apart } = sharesOf(queue, settings);
   const ofActivities = {
     activities,
     // The SDK would hold heartbeats back for 80 % of their timeout: at the smallest trouble the next one is too late.
     ...(isPosted ? { maxHeartbeatThrottleInterval: HEARTBEAT_MS } : {}),
   };
-  const create = async (options: WorkerOptions, polls: QueueWorker["polls"]): Promise<QueueWorker> => ({
+  const create = async (options: WorkerOptions, types: QueueWorker["types"]): Promise<QueueWorker> => ({
     taskQueue: options.taskQueue,
-    polls,
+    types,
     worker: await Worker.create({ ...shared, ...ofActivities, ...options }),
   });
   return [
     create(
-      { taskQueue, workflowBundle: bundleOf(queue), ...limitsOf(main) },
+      { taskQueue, workflowBundle: { codePath: bundlePath }, ...limitsOf(main) },
       pollsActivities(queue) ? ["workflow", "activity"] : ["workflow"],
     ),
     // Without workflows it has no thread for them: it costs next to nothing.
-    ...apart.map(({ taskQueue: own }, index) =>
-      create({ taskQueue: own, ...limitsOf(shares[index] ?? main) }, ["activity"])
-    ),
+    ...apart.map(({ taskQueue: own, share }) => create({ taskQueue: own, ...limitsOf(share) }, ["activity"])),
   ];
 }
 
@@ -75,16 +71,7 @@ export function sharesOf(
   { manifest, queues, capacity }: Pick<WorkerSettings, "manifest" | "queues" | "capacity">,
 ) {
   const withActivities = queues.filter(pollsActivities).length;
-  return shareOut(manifest.options, capacity.activities, withActivities, apart.map(({ limits }) => limits));
-}
-
-function bundleOf({ taskQueue, bundlePath, apart }: ServiceQueue): WorkflowBundleOption {
-  const queues = new Map(
-    apart.filter(({ limits }) => limits !== undefined).map(({ activity, taskQueue: own }) => [activity, own]),
-  );
-  return queues.size === 0
-    ? { codePath: bundlePath }
-    : { code: scheduleApart(readFileSync(bundlePath, "utf8"), taskQueue, queues) };
+  return shareOut(manifest.options, capacity.activities, withActivities, apart);
 }
 
 /** Two of these fit into the timeout after which the worker of a posted activity counts as lost (service/activities.ts). */

@@ -52,7 +52,7 @@ async function run({ environment, codeRoot, args }: Launch, ending: Ending): Pro
   // Only where it runs: an image is built where neither its settings nor its network are. Names are looked up meanwhile.
   const refusals = isCheck ? Promise.resolve([]) : endpointProblems(manifest, config.endpoints);
   const caller = createCaller(config.endpoints);
-  const queues = await loadService({ manifest, codeRoot, cacheDirectory: config.cacheDirectory, log, isCheck, caller });
+  const queues = await loadService({ ...config, manifest, codeRoot, log, isCheck, caller });
   if (isCheck) return await tellOfChecked(queues, log);
   const problems = queues.some(({ isPosted }) => isPosted) ? await refusals : [];
   if (problems.length > 0) throw new WorkerExitError(EXIT_CODES.unusable, problems);

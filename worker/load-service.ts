@@ -10,6 +10,7 @@ import { EXIT_CODES, WorkerExitError } from "./exit.ts";
 import { type Activities, checkOwnActivities, createHttpActivities, loadOwnActivities } from "./load-activities.ts";
 import type { Log } from "./log.ts";
 import { builtInInstead, findPushedCode, isPushedPath, type PushedCode } from "./pushed-code.ts";
+import { routeActivities } from "./route-activities.ts";
 import { createPlanActivities } from "./service/activities.ts";
 import type { Caller } from "./service/post-activity.ts";
 import { bundleBuiltInWorkflows, bundleOwnWorkflows, bundlePushedWorkflows } from "./workflow-bundles.ts";
@@ -30,6 +31,8 @@ export interface ServiceToLoad {
   manifest: Manifest;
   codeRoot: string;
   cacheDirectory: string;
+  /** How long an activity waits on a task queue of its own until it is scheduled anew, at first. */
+  limitedWaitSeconds: number;
   log: Log;
   /** Validate only: foreign code is not loaded into this process. */
   isCheck: boolean;
@@ -62,12 +65,15 @@ export async function loadService(service: ServiceToLoad): Promise<ServiceQueue[
     if (bundle.unverified !== undefined) {
       log.warn({ event: "worker.exports_unverified", task_queue: taskQueue, reason: bundle.unverified });
     }
+    const apart = activityQueuesOf(manifest, taskQueue);
     queues.push({
       taskQueue,
-      bundlePath: bundle.path,
+      bundlePath: bundle.problems.length > 0
+        ? bundle.path
+        : await routeActivities(bundle.path, taskQueue, apart, service),
       activities: activitiesOf(workflows, activities),
       isPosted,
-      apart: activityQueuesOf(manifest, taskQueue),
+      apart,
     });
   }
   if (problems.length > 0) throw new WorkerExitError(EXIT_CODES.unusable, problems);

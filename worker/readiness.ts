@@ -34,12 +34,14 @@ const TASK_TYPE = { workflow: 1, activity: 2 } as const; // temporal.api.enums.v
 export async function checkReadiness(deps: ReadinessDeps): Promise<Readiness> {
   const queues = await Promise.all(deps.workers.map(async (worker): Promise<QueueReadiness> => {
     const state = worker.worker.getState();
-    return { task_queue: worker.taskQueue, state, polls: state === "RUNNING" && await polls(deps, worker) };
+    return { task_queue: worker.taskQueue, state, polls: state === "RUNNING" && await isPolled(deps, worker) };
   }));
   return { ready: queues.length > 0 && queues.every((queue) => queue.polls), queues };
 }
 
-async function polls(deps: ReadinessDeps, { taskQueue, polls: types, worker }: QueueWorker): Promise<boolean> {
+async function isPolled(deps: ReadinessDeps, { taskQueue, types, worker }: QueueWorker): Promise<boolean> {
+  // Of a single activity: it is polled no sooner than its limits allow, and not while all its slots are taken.
+  if (!types.includes("workflow")) return true;
   const seen = await Promise.all(types.map((type) => isSeen(deps, taskQueue, TASK_TYPE[type])));
   if (seen.includes("unreachable")) return false;
   // A worker whose slots are all taken does not poll, and is well.

@@ -23,6 +23,7 @@ export function installRuntime(log: Log): SdkLog {
     const { error, ...fields } = meta ?? {};
     const reason = error === undefined ? undefined : describeError(error);
     if (level === "ERROR") lastError = reason === undefined ? message : `${message}: ${reason}`;
+    if (message === OF_ACTIVITY_QUEUES) return;
     if (fields["sdkComponent"] === "core" && isRepeat(`${level} ${message}`)) return;
     const line = {
       event: "temporal.log",
@@ -39,6 +40,9 @@ export function installRuntime(log: Log): SdkLog {
   });
   return { lastError: () => lastError, flush: () => Runtime.instance().flushLogs() };
 }
+
+/** A warning that tells what those of single activities are for. */
+const OF_ACTIVITY_QUEUES = "No workflows registered, not polling for workflow tasks";
 
 const PINO_LEVELS = { TRACE: "trace", DEBUG: "debug", INFO: "info", WARN: "warn", ERROR: "error" } as const;
 

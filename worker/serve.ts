@@ -36,7 +36,7 @@ export async function serve({ config, manifest, queues, health, stop, log, onFlu
   const { namespace } = temporal;
   const sdk = installRuntime(log);
   onFlush(sdk.flush);
-  const capacity = capacityOf(memoryMb, queues.length);
+  const capacity = capacityOf(memoryMb, queues.length, queues.flatMap(({ apart }) => apart).length);
   const settings = { manifest, queues, namespace, drainSeconds, capacity };
   log.info({
     event: "worker.capacity",
@@ -62,10 +62,8 @@ export async function serve({ config, manifest, queues, health, stop, log, onFlu
 
 /** Of each queue at least, and of single activities with limits of their own. */
 function activitiesAtOnce(settings: Pick<WorkerSettings, "manifest" | "queues" | "capacity">) {
-  const shares = settings.queues.map((queue) => ({ queue, ...sharesOf(queue, settings) }));
-  const apart = shares.flatMap((share) =>
-    share.queue.apart.map(({ taskQueue }, index) => [taskQueue, share.apart[index]?.atOnce] as const)
-  );
+  const shares = settings.queues.map((queue) => sharesOf(queue, settings));
+  const apart = shares.flatMap((share) => share.apart.map(({ taskQueue, share: { atOnce } }) => [taskQueue, atOnce]));
   return {
     activities: Math.min(...shares.map(({ main }) => main.atOnce)),
     ...(apart.length === 0 ? {} : { activities_apart: Object.fromEntries(apart) }),

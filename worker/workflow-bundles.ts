@@ -4,14 +4,19 @@ import { readFile } from "node:fs/promises";
 import { basename, isAbsolute, join, relative, resolve, sep } from "node:path";
 import { fileURLToPath } from "node:url";
 import { z } from "zod";
-import { CODE_FILES, CODE_WORKFLOWS_PATH, PROBE_WORKFLOW } from "../supabase/functions/_shared/service-code.ts";
+import {
+  BUNDLE_VERSION,
+  CODE_FILES,
+  CODE_WORKFLOWS_PATH,
+  PROBE_WORKFLOW,
+} from "../supabase/functions/_shared/service-code.ts";
 import { type BundleCache, openBundleCache } from "./bundle-cache.ts";
 import { EXIT_CODES, WorkerExitError } from "./exit.ts";
 import { inspectWorkflows } from "./inspect-code.ts";
 import type { PushedCode } from "./pushed-code.ts";
 import { type BundleAnswer, runBundleChild } from "./run-bundle-child.ts";
 import { sdkVersion } from "./sdk-version.ts";
-import { builtInEntry, PROBE_FILE, workflowEntry, type WorkflowExport } from "./workflow-entry.ts";
+import { builtInEntry, INTERCEPTORS_FILE, PROBE_FILE, workflowEntry, type WorkflowExport } from "./workflow-entry.ts";
 
 export interface WorkflowBundle {
   path: string;
@@ -25,7 +30,7 @@ const BUILT_IN_WORKFLOWS = fileURLToPath(new URL("./service/workflows.ts", impor
 export async function bundleBuiltInWorkflows(cacheDirectory: string): Promise<string> {
   const cache = openBundleCache(cacheDirectory);
   // The files import the SDK and types only, so their text and the SDK's version are all that goes in.
-  const texts = [BUILT_IN_WORKFLOWS, PROBE_FILE].map((file) => readFileSync(file, "utf8"));
+  const texts = [BUILT_IN_WORKFLOWS, PROBE_FILE, INTERCEPTORS_FILE].map((file) => readFileSync(file, "utf8"));
   const name = `${hashOf(["built-in", toolchain(), ...texts])}.js`;
   const found = cache.find(name);
   if (found !== undefined) return found;
@@ -81,7 +86,8 @@ async function findPushedBundle(
   cache: BundleCache,
 ): Promise<{ path: string; problems: string[] }> {
   const asPushed = join(directory, CODE_FILES.workflowBundle);
-  if (description.sdk_version === sdkVersion() && existsSync(asPushed)) return { path: asPushed, problems: [] };
+  const isOurs = description.sdk_version === sdkVersion() && description.bundle_version === BUNDLE_VERSION;
+  if (isOurs && existsSync(asPushed)) return { path: asPushed, problems: [] };
   const entryFile = join(directory, CODE_FILES.workflows);
   const name = `${hashOf(["pushed", toolchain(), readFileSync(entryFile, "utf8")])}.js`;
   const found = cache.find(name);
@@ -150,7 +156,7 @@ function bundleName(requestKey: string, inputs: Inputs): string {
 
 /** What turns files into a bundle: a bundle is for the SDK version that made it only. */
 function toolchain(): string {
-  return `bundle 2, sdk ${sdkVersion()}, node ${process.versions.node.split(".")[0]}`;
+  return `bundle ${BUNDLE_VERSION}, sdk ${sdkVersion()}, node ${process.versions.node.split(".")[0]}`;
 }
 
 function contentHash(file: string): string | null {

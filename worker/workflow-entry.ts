@@ -11,6 +11,9 @@ export interface WorkflowExport {
 /** The workflow by which the deployer proves that a worker works. */
 export const PROBE_FILE = fileURLToPath(new URL("./service/probe.ts", import.meta.url));
 
+/** What every workflow is run through; no import of it stands in an entry. */
+export const INTERCEPTORS_FILE = fileURLToPath(new URL("./service/activity-queues.ts", import.meta.url));
+
 /** The modules of an entry by their manifest names, for messages: what does this module export? */
 export const MODULES_EXPORT = "__osp_modules";
 

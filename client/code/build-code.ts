@@ -11,6 +11,7 @@ import { buildManifest, SpecRejectedError } from "../../supabase/functions/_shar
 import { canonicalJson } from "../../supabase/functions/_shared/canonical-json.ts";
 import { manifestPath } from "../../supabase/functions/_shared/manifest.ts";
 import {
+  BUNDLE_VERSION,
   CODE_DIRECTORY,
   CODE_FILES,
   CODE_LIMITS,
@@ -83,7 +84,12 @@ async function buildIn(
   const loaded = isBundled ? await loadBundles(directory, signal) : undefined;
   problems.push(...(loaded?.problems ?? []));
   if (loaded !== undefined && loaded.problems.length === 0) {
-    await describe(directory, { format: 1, sdk_version: loaded.sdk_version, ...exportedBy(workflows, activities) });
+    await describe(directory, {
+      format: 1,
+      sdk_version: loaded.sdk_version,
+      bundle_version: BUNDLE_VERSION,
+      ...exportedBy(workflows, activities),
+    });
     if (row !== undefined) problems.push(...await fitRow(row, codeRoot, cacheDirectory, signal));
   }
   if (problems.length > 0 || loaded === undefined) {

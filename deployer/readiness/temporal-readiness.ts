@@ -1,6 +1,6 @@
 import { setTimeout as pause } from "node:timers/promises";
-import { activityQueuesOf, workflowsByTaskQueue } from "../../supabase/functions/_shared/manifest.ts";
-import { findPoller, type TaskType, taskTypes } from "./pollers.ts";
+import { workflowsByTaskQueue } from "../../supabase/functions/_shared/manifest.ts";
+import { findPoller, taskTypes } from "./pollers.ts";
 import { createProbe } from "./probe.ts";
 import type { Deployment, Readiness } from "./readiness.ts";
 import type { TemporalService } from "./temporal-service.ts";
@@ -10,24 +10,21 @@ const POLL_MS = 50;
 
 /**
  * Asks Temporal itself who polls. Ready when, on every task queue of the manifest, this revision polls for workflow
- * tasks and for activity tasks, and has run a probe workflow; and polls those of single activities.
+ * tasks and for activity tasks, and has run a probe workflow. Queues of single activities are polled by the same process, which
+ * ends when one of its Workers fails; one whose slots are all taken would not show.
  */
 export function createTemporalReadiness(temporal: TemporalService, timeoutMs: number): Readiness {
   const { connection, namespace } = temporal;
   return {
     async wait(deployment, signal) {
       const queues = [...workflowsByTaskQueue(deployment.manifest).keys()];
-      const apart = queues.flatMap((queue) => activityQueuesOf(deployment.manifest, queue));
       const probe = createProbe(temporal, deployment);
       const began = performance.now();
       for (;;) {
         let reason: string;
         let isUnavailable = false;
         try {
-          const answers = await Promise.all([
-            ...queues.map((queue) => askQueue(temporal, queue, taskTypes, deployment)),
-            ...apart.map(({ taskQueue }) => askQueue(temporal, taskQueue, ["activity"], deployment)),
-          ]);
+          const answers = await Promise.all(queues.map((queue) => askQueue(temporal, queue, deployment)));
           const missing = answers.flatMap((answer) => answer.missing);
           if (missing.length === 0) {
             const unproven = await Promise.all(queues.map((queue) => probe.try(queue, signal)));
@@ -62,12 +59,11 @@ export function createTemporalReadiness(temporal: TemporalService, timeoutMs: nu
 async function askQueue(
   temporal: TemporalService,
   queue: string,
-  types: readonly TaskType[],
   { serviceSchema, revision }: Deployment,
 ): Promise<{ missing: string[]; version: string | undefined }> {
   const missing: string[] = [];
   let version: string | undefined;
-  for (const type of types) {
+  for (const type of taskTypes) {
     const poller = await findPoller(
       temporal,
       queue,

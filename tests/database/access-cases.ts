@@ -179,7 +179,6 @@ export const functions: Record<string, Role[]> = {
   "osp_metadata.is_due_again": [],
   "osp_metadata.is_known_service": [],
   "osp_metadata.is_under_way": [],
-  "osp_metadata.limited_activities": [],
   "osp_metadata.list_rollback_targets": [],
   "osp_metadata.lock_open_deployments": [],
   "osp_metadata.lock_services": [],

@@ -102,6 +102,15 @@ export const optionCases: ServiceCase[] = [
     row: { ...good, options },
     refused: { path, rule: new RegExp(`"${key}"`) },
   })),
+  ...[20, 21].map((limited) => ({
+    title: `limits for ${limited} activities`,
+    row: {
+      ...good,
+      workflows: [{ name: "doWork", activities: namesOf(limited) }],
+      options: { activities: Object.fromEntries(namesOf(limited).map((name) => [name, { max_per_second: 1 }])) },
+    },
+    ...(limited > 20 ? { refused: { path: "options.activities", rule: /must limit at most 20 activities$/ } } : {}),
+  })),
   {
     title: "a longest wait below the first one",
     row: { ...good, options: { activity_retry: { initial_interval_seconds: 5, maximum_interval_seconds: 4.9 } } },
@@ -111,6 +120,10 @@ export const optionCases: ServiceCase[] = [
     },
   },
 ];
+
+function namesOf(count: number): string[] {
+  return Array.from({ length: count }, (_, index) => `activity${index}`);
+}
 
 /** `a.b` of 1: `{a: {b: 1}}`. */
 function at(path: string, value: unknown): Record<string, unknown> {

@@ -76,12 +76,12 @@ test("what a deployer died with before its first report is written down by who t
   const claim = await claimBy(deployerOf("d"));
   expect(claim).toMatchObject({ attempt: 1, abandoned: 3 });
   expect(await attempts()).toMatchObject(
-    ["a", "b", "c"].map((deployer) => ({
+    ["a", "b", "c"].map((owner) => ({
       attempt: 1,
-      deployer,
+      deployer: owner,
       step: "claimed",
       outcome: "abandoned",
-      error_message: `Deployer ${deployer} went away`,
+      error_message: `Deployer ${owner} went away`,
     })),
   );
   const [row] = await database.rows<{ logs: string }>(`select logs from osp_metadata.worker_registry`);

@@ -2,6 +2,7 @@ import { createClient } from "@supabase/supabase-js";
 import { createHash } from "node:crypto";
 import { createRequire } from "node:module";
 import { packArchive } from "../../host/code-archive.ts";
+import { BUNDLE_VERSION } from "../../supabase/functions/_shared/service-code.ts";
 import { KEYS } from "../local/stand.ts";
 
 export interface TestArchive {
@@ -19,7 +20,7 @@ export const CODE_BUCKET_SQL = `insert into storage.buckets (id, name, public, f
 export function archiveOf(activities: string): TestArchive {
   const sdk_version: string = createRequire(import.meta.url)("@temporalio/worker/package.json").version;
   const names = [...activities.matchAll(/^export (?:async )?function (\w+)/gm)].map(([, name]) => name);
-  const description = { format: 1, sdk_version, activities: names };
+  const description = { format: 1, sdk_version, bundle_version: BUNDLE_VERSION, activities: names };
   return hashed(packArchive(
     new Map([
       ["code.json", Buffer.from(JSON.stringify(description))],

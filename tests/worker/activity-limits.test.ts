@@ -14,31 +14,36 @@ afterAll(() => fixture.stop(), 60_000);
 interface Revision {
   workflows: Record<string, string[]>;
   options: Partial<Manifest["options"]>;
-  limited_before?: string[];
 }
 
-/** A service whose revisions run one after another; each `deploy` ends the worker of the one before, as a rollout does. */
-function service(respond: Responder) {
+/**
+ * A service whose revisions run one after another; each `deploy` ends the worker of the one before, as a rollout does.
+ *
+ * @param waitSeconds how long an activity with limits waits until it is scheduled anew, at first
+ */
+function service(respond: Responder, waitSeconds = 600) {
   const schema = uniqueSchema();
   let revision = 0;
   const codeRoot = fixture.codeRoot({});
   const server = startActivityServer(respond);
   onTestFinished(async () => (await server).close());
   let running: ReturnType<ServiceFixture["worker"]> | undefined;
+  /** A worker beside the one that runs. */
+  const begin = async ({ options, ...rest }: Revision) => {
+    const { url } = await server;
+    codeRoot.write(
+      "manifest.json",
+      manifestOf({ schema, revision: ++revision, options: { activity_endpoint: url, ...options }, ...rest }),
+    );
+    const worker = fixture.worker(codeRoot, { OSP_LIMITED_WAIT_SECONDS: String(waitSeconds) });
+    onTestFinished(() => worker.kill());
+    return { ready: { ...await worker.event("worker.capacity"), ...await worker.event("worker.ready") }, worker };
+  };
   return {
     schema,
-    async deploy({ options, limited_before, ...rest }: Revision) {
-      const { url } = await server;
-      const manifest = manifestOf({
-        schema,
-        revision: ++revision,
-        options: { activity_endpoint: url, ...options },
-        ...rest,
-      });
-      codeRoot.write("manifest.json", { ...manifest, ...(limited_before === undefined ? {} : { limited_before }) });
-      const worker = fixture.worker(codeRoot);
-      onTestFinished(() => worker.kill());
-      const ready = { ...await worker.event("worker.capacity"), ...await worker.event("worker.ready") };
+    begin,
+    async deploy(next: Revision) {
+      const { ready, worker } = await begin(next);
       running?.child.kill("SIGTERM");
       running = worker;
       return ready;
@@ -55,10 +60,12 @@ function service(respond: Responder) {
 
 type Handle = Awaited<ReturnType<ReturnType<typeof service>["start"]>>;
 
-/** Which task queue each activity was scheduled on. */
-async function scheduledOn(handle: Handle): Promise<string[]> {
+/** Each time that an activity was scheduled: under which id, and on which task queue. */
+async function scheduled(handle: Handle): Promise<[id: string, taskQueue: string][]> {
   const { events } = await handle.fetchHistory();
-  return (events ?? []).flatMap(({ activityTaskScheduledEventAttributes: one }) => one?.taskQueue?.name ?? []);
+  return (events ?? []).flatMap(({ activityTaskScheduledEventAttributes: one }): [string, string][] =>
+    one?.taskQueue?.name ? [[one.activityId ?? "", one.taskQueue.name]] : []
+  );
 }
 
 /** Answers when it is told to. */
@@ -123,20 +130,77 @@ test("Temporal is told how many of a limited activity all workers together may b
 
 test("what waits for its turn goes on under a revision without the limit, and without the activity", async () => {
   const { respond, answer } = onTold();
-  const { schema, deploy, calls, start } = service(respond);
+  const { schema, deploy, calls, start } = service(respond, 1);
+  const [main, apart] = [`${schema}-tasks`, `${schema}-tasks:slow`];
   await deploy({ workflows: { limited: ["slow", "last"] }, options: { activities: { slow: { max_concurrent: 1 } } } });
-  const handles = await Promise.all([start("limited"), start("limited"), start("limited")]);
+  const first = await start("limited");
   await eventually(calls, (paths) => count(paths, "/slow") === 1);
-  const ready = await deploy({ workflows: { limited: ["other"] }, options: {}, limited_before: ["slow"] });
-  expect(ready["task_queues"]).toEqual([`${schema}-tasks`, `${schema}-tasks:slow`]);
+  const second = await start("limited");
+  await eventually(() => scheduled(second), (found) => found.length > 0);
+  await deploy({ workflows: { limited: ["other"] }, options: {} });
+  await eventually(() => scheduled(second), (found) => found.at(-1)?.[1] === main);
+  // Under the id that it had (1 is the plan's), by which the endpoint knows it.
+  expect(new Set((await scheduled(second)).map((one) => one.join()))).toEqual(new Set([`2,${apart}`, `2,${main}`]));
   answer();
-  for (const handle of handles) {
-    await handle.result();
-    expect(await scheduledOn(handle)).toEqual([`${schema}-tasks:slow`, `${schema}-tasks`]);
+  await Promise.all([first, second].map((handle) => handle.result()));
+  expect((await scheduled(first)).map(([, queue]) => queue)).toEqual([apart, main]);
+}, 60_000);
+
+test("what a revision scheduled that was never deployed goes on under the one before it", async () => {
+  const { schema, deploy, begin, start } = service((_, response) => reply(response, 200, 1), 1);
+  const workflows = { work: ["rare"] };
+  await deploy({ workflows, options: {} });
+  const { worker: failing } = await begin({ workflows, options: { activities: { rare: { max_per_second: 0.01 } } } });
+  // Until one is sent by it. The first one it begins at once; of the next it begins none for long.
+  const stuck = await eventually(
+    async () => {
+      const handle = await start("work");
+      await eventually(() => scheduled(handle), (found) => found.length > 0);
+      const queue = (await scheduled(handle))[0]?.[1];
+      return queue?.endsWith(":rare") && (await handle.describe()).status.name === "RUNNING" ? handle : undefined;
+    },
+    (handle) => handle !== undefined,
+  );
+  await failing.kill();
+  expect(await stuck?.result()).toBe(1);
+  expect(stuck === undefined ? [] : await scheduled(stuck)).toEqual([["2", `${schema}-tasks:rare`], [
+    "2",
+    `${schema}-tasks`,
+  ]]);
+}, 60_000);
+
+test("an attempt that failed is tried again where somebody polls by now", async () => {
+  const { schema, deploy, calls, start } = service(
+    (_, response, number) => reply(response, number === 1 ? 503 : 200, number),
+    1,
+  );
+  const limited = { first: { max_concurrent: 1, retry: { initial_interval_seconds: 3 } } };
+  await deploy({ workflows: { work: ["first"] }, options: { activities: limited } });
+  const handle = await start("work");
+  await eventually(calls, (paths) => paths.length === 1);
+  await deploy({ workflows: { work: ["first"] }, options: {} });
+  expect(await handle.result()).toBe(2);
+  expect(await scheduled(handle)).toEqual([["2", `${schema}-tasks:first`], ["2", `${schema}-tasks`]]);
+}, 60_000);
+
+test("what waits long for its turn keeps to the limit, and can be cancelled", async () => {
+  const { respond, answer } = onTold();
+  const { schema, deploy, calls, start } = service(respond, 1);
+  const apart = `${schema}-tasks:slow`;
+  await deploy({ workflows: { limited: ["slow"] }, options: { activities: { slow: { max_concurrent: 1 } } } });
+  const first = await start("limited");
+  await eventually(calls, (paths) => paths.length === 1);
+  const [second, third] = [await start("limited"), await start("limited")];
+  for (const handle of [second, third]) {
+    await eventually(() => scheduled(handle), (found) => found.length > 1);
+    expect(new Set((await scheduled(handle)).map((one) => one.join()))).toEqual(new Set([`2,${apart}`]));
   }
-  const later = await start("limited");
-  await later.result();
-  expect(await scheduledOn(later)).toEqual([`${schema}-tasks`]);
+  await third.cancel();
+  await expect(third.result()).rejects.toThrow(/cancelled/);
+  expect(await calls()).toHaveLength(1);
+  answer();
+  await Promise.all([first.result(), second.result()]);
+  expect(await calls()).toHaveLength(2);
 }, 60_000);
 
 test("a running workflow keeps to a limit that comes with a later revision", async () => {
@@ -149,20 +213,30 @@ test("a running workflow keeps to a limit that comes with a later revision", asy
   await deploy({ workflows, options: { activities: { second: { max_concurrent: 1 } } } });
   answer();
   await handle.result();
-  expect(await scheduledOn(handle)).toEqual([`${schema}-tasks`, `${schema}-tasks:second`]);
+  expect((await scheduled(handle)).map(([, queue]) => queue)).toEqual([`${schema}-tasks`, `${schema}-tasks:second`]);
 }, 60_000);
 
-test("own code needs to know nothing of it, and what it schedules elsewhere itself stays there", async () => {
+test("own code needs to know nothing of it; what it says itself of queue and waiting holds", async () => {
   const schema = uniqueSchema();
   const codeRoot = fixture.codeRoot({
     "workflows.ts": `
-      import { proxyActivities } from "@temporalio/workflow";
-      const options = { startToCloseTimeout: 10_000 };
-      const { rare } = proxyActivities<{ rare(): Promise<string> }>(options);
-      const { rare: elsewhere } = proxyActivities<{ rare(): Promise<string> }>({ ...options, taskQueue: "${schema}-own" });
-      export const work = async () => [await rare(), await elsewhere()];
+      import { type ActivityOptions, CancellationScope, proxyActivities, sleep } from "@temporalio/workflow";
+      const rareBy = (options: ActivityOptions) =>
+        proxyActivities<{ rare(ms: number): Promise<string> }>({ startToCloseTimeout: 60_000, ...options }).rare;
+      export async function work() {
+        const held = rareBy({})(9_000);
+        await sleep(2_000); // it runs by now
+        const impatient = await rareBy({ scheduleToStartTimeout: 500 })(0).catch((error) => error.cause.timeoutType);
+        const scope = new CancellationScope();
+        const cancelled = scope.run(() => rareBy({})(0)).catch((error) => error.cause.name);
+        await sleep(4_000); // longer than it waits at first
+        scope.cancel();
+        return [impatient, await cancelled, await rareBy({ taskQueue: "${schema}-own" })(0), await held];
+      }
     `,
-    "activities.ts": `export const rare = async () => "done";`,
+    "activities.ts": `
+      export const rare = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms, "done"));
+    `,
     "manifest.json": {
       service_schema: schema,
       service_name: "Own code",
@@ -174,13 +248,20 @@ test("own code needs to know nothing of it, and what it schedules elsewhere itse
       options: { activities: { rare: { max_concurrent: 1 } } },
     },
   });
-  const worker = fixture.worker(codeRoot);
+  const worker = fixture.worker(codeRoot, { OSP_LIMITED_WAIT_SECONDS: "3" });
   onTestFinished(() => worker.kill());
   await worker.event("worker.ready");
   const handle = await fixture.client.workflow.start("work", {
     taskQueue: `${schema}-tasks`,
     workflowId: uniqueSchema(),
   });
-  expect(await handle.result()).toEqual(["done", "done"]);
-  expect(await scheduledOn(handle)).toEqual([`${schema}-tasks:rare`, `${schema}-own`]);
+  expect(await handle.result()).toEqual(["SCHEDULE_TO_START", "CancelledFailure", "done", "done"]);
+  const apart = `${schema}-tasks:rare`;
+  expect(await scheduled(handle)).toEqual([
+    ["1", apart],
+    ["2", apart],
+    ["3", apart],
+    ["3", apart],
+    ["5", `${schema}-own`],
+  ]);
 }, 60_000);

@@ -1,6 +1,11 @@
+import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { resolvedOptionsSchema } from "../../supabase/functions/_shared/service-options.ts";
+import { type ActivityLimits, resolvedOptionsSchema } from "../../supabase/functions/_shared/service-options.ts";
 import { capacityOf, shareOut } from "../../worker/capacity.ts";
+
+test("queues of single activities cost a little each", () => {
+  expect(capacityOf(512, 1, 20)).toEqual({ cachedWorkflows: 65, workflowTasks: 16, activities: 16 });
+});
 
 test.each([
   [256, 1, { cachedWorkflows: 16, workflowTasks: 4, activities: 4 }],
@@ -30,24 +35,57 @@ describe("what one process may do", () => {
     expect(shareOut(unlimited, 20, 4, []).main).toEqual(free);
   });
 
-  test("goes to an activity with limits of its own up to those, and never all of it; the rest is for all others", () => {
-    expect(shareOut(options, 20, 1, [{ max_concurrent: 2, max_per_second: 9, max_task_queue_per_second: 1 }])).toEqual({
-      main: { atOnce: 10, perSecond: 1.5, ofAllPerSecond: 5 },
-      apart: [{ atOnce: 2, perSecond: 1.5, ofAllPerSecond: 1 }],
-    });
-    expect(shareOut(unlimited, 20, 1, [{ max_concurrent: 100 }, { max_per_second: 0.5 }])).toEqual({
-      main: { atOnce: 8, perSecond: undefined, ofAllPerSecond: undefined },
-      apart: [
-        { atOnce: 6, perSecond: undefined, ofAllPerSecond: undefined },
-        { atOnce: 6, perSecond: 0.5, ofAllPerSecond: undefined },
-      ],
-    });
-    const many = shareOut(unlimited, 4, 1, Array.from({ length: 9 }, () => ({ max_concurrent: 3 })));
-    expect([many.main, ...many.apart].map(({ atOnce }) => atOnce)).toEqual(Array.from({ length: 10 }, () => 1));
+  const apartOf = (...limits: ActivityLimits[]) => limits.map((one) => ({ limits: one }));
+  const sharesOf = (...given: Parameters<typeof shareOut>) => {
+    const { main, apart } = shareOut(...given);
+    return [main, ...apart.map(({ share }) => share)];
+  };
+
+  test("goes to an activity with limits of its own up to those, and to an equal part; what that leaves goes to the others", () => {
+    const free = { perSecond: undefined, ofAllPerSecond: undefined };
+    expect(sharesOf(options, 20, 1, apartOf({ max_concurrent: 2, max_per_second: 9, max_task_queue_per_second: 1 })))
+      .toEqual([
+        { atOnce: 10, perSecond: 1.5, ofAllPerSecond: 4 },
+        { atOnce: 2, perSecond: 1.5, ofAllPerSecond: 1 },
+      ]);
+    expect(sharesOf(unlimited, 20, 1, apartOf({ max_concurrent: 50 }, { max_concurrent: 1 }))).toEqual([
+      { atOnce: 10, ...free },
+      { atOnce: 9, ...free },
+      { atOnce: 1, ...free },
+    ]);
+    expect(sharesOf(unlimited, 20, 1, apartOf({ max_per_second: 0.5 }, { max_task_queue_per_second: 7 }))).toEqual([
+      { atOnce: 8, ...free },
+      { atOnce: 6, ...free, perSecond: 0.5 },
+      { atOnce: 6, ...free, ofAllPerSecond: 7 },
+    ]);
   });
 
-  test("is not taken away by what only left-overs wait on", () => {
-    const { main, apart } = shareOut(unlimited, 20, 1, [undefined, { max_concurrent: 4 }]);
-    expect([main.atOnce, ...apart.map(({ atOnce }) => atOnce)]).toEqual([16, 5, 4]);
+  const limit = fc.integer({ min: 1, max: 1000 });
+  const rate = fc.double({ min: 0.01, max: 100_000, noNaN: true });
+  const limits = fc.record({ max_concurrent: limit, max_per_second: rate, max_task_queue_per_second: rate }, {
+    requiredKeys: [],
+  });
+  test("is never exceeded, but that each may do one at once", () => {
+    fc.assert(fc.property(limit, rate, fc.array(limits, { maxLength: 20 }), (atOnce, perSecond, apart) => {
+      const given = resolvedOptionsSchema.parse({
+        max_concurrent_activities: atOnce,
+        max_activities_per_second: perSecond,
+        max_task_queue_activities_per_second: perSecond,
+      });
+      const shares = sharesOf(given, 20, 1, apartOf(...apart));
+      const sum = (values: (number | undefined)[]) =>
+        values.reduce<number>((total, value) => total + (value ?? Infinity), 0);
+      expect(sum(shares.map((share) => share.atOnce))).toBeLessThanOrEqual(Math.max(atOnce, shares.length));
+      for (const  of of["perSecond", "ofAllPerSecond"] as const) {
+        expect(sum(shares.map((share) => share[of]))).toBeCloseTo(perSecond, 5);
+      }
+      for (const { atOnce: own, perSecond: ofWorker = 0, ofAllPerSecond: ofAll = 0 } of shares) {
+        expect(Number.isInteger(own) && own >= 1 && ofWorker > 0 && ofAll > 0).toBe(true);
+      }
+      for (const [index, { max_concurrent = Infinity, max_per_second = Infinity }] of apart.entries()) {
+        expect(shares[index + 1]?.atOnce).toBeLessThanOrEqual(max_concurrent);
+        expect(shares[index + 1]?.perSecond).toBeLessThanOrEqual(max_per_second);
+      }
+    }));
   });
 });

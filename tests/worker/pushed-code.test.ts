@@ -96,9 +96,12 @@ describe("a worker of pushed code", () => {
     60_000,
   );
 
-  test("bundles them anew where its SDK is another than the one they were bundled for, once", async () => {
+  test.each([
+    ["its SDK is another than the one they were bundled for", { sdk_version: `${sdkVersion}-older` }],
+    ["what is put into a bundle beside them was another", { bundle_version: undefined }],
+  ])("bundles them anew where %s, once", async (_, changes) => {
     const { path, schema } = staged({ workflows: WORKFLOWS, activities: ACTIVITIES });
-    describeOtherwise(path, { sdk_version: `${sdkVersion}-older` });
+    describeOtherwise(path, changes);
     const cache = ownCache();
     expect(await check({ path }, { OSP_CACHE_DIR: cache })).toMatchObject({ code: 0 });
     const bundles = bundlesIn(cache);

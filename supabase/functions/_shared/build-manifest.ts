@@ -4,13 +4,11 @@ import {
   BUILT_IN_ACTIVITIES_PATH,
   BUILT_IN_WORKFLOWS_PATH,
   type Manifest,
-  MOST_LIMITED_BEFORE,
   parseManifest,
   taskQueueOf,
 } from "./manifest.ts";
 import { formatProblems, problemsOf } from "./problems.ts";
-import { codeName, type Service, serviceSchema } from "./service.ts";
-import { limitsOfActivity } from "./service-options.ts";
+import { type Service, serviceSchema } from "./service.ts";
 import { CODE_ACTIVITIES_PATH, CODE_WORKFLOWS_PATH } from "./service-code.ts";
 
 /** What the project sets for all services. */
@@ -38,17 +36,15 @@ export class SpecRejectedError extends Error {
 }
 
 /**
- * The manifest of one revision. Same arguments: same bytes.
+ * The manifest of one revision. Same spec, revision and defaults: same bytes.
  *
  * @param spec the row of `osp.services`; columns that do not reach the worker are passed over
- * @param limitedBefore activities that had limits of their own under earlier revisions
  * @throws {SpecRejectedError} naming every problem and what to do
  */
 export async function buildManifest(
   spec: unknown,
   revision: number,
   defaults: ProjectDefaults,
-  limitedBefore: readonly string[] = [],
 ): Promise<BuiltManifest> {
   const service = parseSpec(spec);
   const { service_schema, service_name, options } = service;
@@ -77,19 +73,9 @@ export async function buildManifest(
       activities,
     })),
     options: withEndpoints(options, endpoint, service_schema),
-    ...withLimitedBefore(limitedBefore, options),
   });
   const json = canonicalJson(manifest);
   return { manifest, json, sha256: await sha256Hex(json) };
-}
-
-/** Those that have none now. Where somebody has bent the registry, what is no name there is passed over. */
-function withLimitedBefore(before: readonly string[], options: Service["options"]): Pick<Manifest, "limited_before"> {
-  const names = before.filter((name) =>
-    codeName.safeParse(name).success && limitsOfActivity(options, name) === undefined
-  )
-    .toSorted();
-  return names.length === 0 ? {} : { limited_before: names.slice(0, MOST_LIMITED_BEFORE) };
 }
 
 function activityWithoutEndpoint({ workflows, options }: Service): string | undefined {

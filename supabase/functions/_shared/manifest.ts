@@ -34,9 +34,6 @@ const workflowSchema = z.strictObject({
   activities: z.array(codeName).min(1).max(100),
 });
 
-/** Each of them is a queue more to poll. */
-export const MOST_LIMITED_BEFORE = 100;
-
 /**
  * What a worker runs from: one JSON document per revision, immutable. The only definition of this shape.
  *
@@ -51,11 +48,6 @@ export const manifestSchema = z.strictObject({
   activities_path: modulePath,
   workflows: z.array(workflowSchema).min(1).max(100),
   options: resolvedOptionsSchema.prefault({}),
-  /**
-   * Activities that had limits of their own under earlier revisions: what was scheduled then waits on their own task queues.
-   * Left out: there are none.
-   */
-  limited_before: z.array(codeName).max(MOST_LIMITED_BEFORE).optional(),
 }).superRefine((manifest, context) => {
   const seen = new Set<string>();
   manifest.workflows.forEach(({ name }, index) => {
@@ -117,21 +109,19 @@ export function taskQueueOf(serviceSchema: string): string {
 export interface ActivityQueue {
   taskQueue: string;
   activity: string;
-  /** Undefined: it had some under an earlier revision, and nothing more is scheduled there. */
-  limits: ActivityLimits | undefined;
+  limits: ActivityLimits;
 }
 
-/** The queues that are polled beside a task queue of the manifest, for activities of its workflows alone. */
+/** The queues that are polled beside a task queue of the manifest, each for one activity of its workflows. */
 export function activityQueuesOf(
-  { workflows, options, limited_before = [] }: Pick<Manifest, "workflows" | "options" | "limited_before">,
+  { workflows, options }: Pick<Manifest, "workflows" | "options">,
   taskQueue: string,
 ): ActivityQueue[] {
-  const named = workflows.filter(({ task_queue }) => task_queue === taskQueue).flatMap(({ activities }) => activities);
-  return [...new Set([...named, ...limited_before])].map((activity) => ({
-    taskQueue: `${taskQueue}:${activity}`,
-    activity,
-    limits: named.includes(activity) ? limitsOfActivity(options, activity) : undefined,
-  })).filter(({ activity, limits }) => limits !== undefined || limited_before.includes(activity));
+  const ofQueue = workflows.filter(({ task_queue }) => task_queue === taskQueue);
+  return [...new Set(ofQueue.flatMap(({ activities }) => activities))].flatMap((activity) => {
+    const limits = limitsOfActivity(options, activity);
+    return limits === undefined ? [] : [{ taskQueue: `${taskQueue}:${activity}`, activity, limits }];
+  });
 }
 
 /** Each distinct task queue of a manifest with the workflows that are started on it, in the manifest's order. */

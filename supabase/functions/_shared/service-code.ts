@@ -41,11 +41,16 @@ export const codeDescriptionSchema = z.object({
   format: z.literal(1, "is of a newer format: deploy it with a newer worker"),
   /** Version of `@temporalio/worker` that made the bundle: no other may run it. */
   sdk_version: z.string().min(1),
+  /** What of ours is in the bundle; left out: as it was before it had a number. */
+  bundle_version: z.int().default(1),
   /** Names that the module exports; left out: it brings no such module. */
   workflows: z.array(z.string()).optional(),
   activities: z.array(z.string()).optional(),
 });
 export type CodeDescription = z.infer<typeof codeDescriptionSchema>;
+
+/** Of what is put into each bundle of workflows beside them. A worker makes a bundle of another version anew. */
+export const BUNDLE_VERSION = 3;
 
 /** Every bundle of workflows exports it, that of pushed code too: by it the deployer proves that a worker works. */
 export const PROBE_WORKFLOW = "__osp_ping";

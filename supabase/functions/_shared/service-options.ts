@@ -46,7 +46,7 @@ const activityOptionsSchema = z.strictObject(
     timeout_seconds: whole(1, 86_400, " of seconds").optional(),
     max_attempts: whole(1, 1000).optional(),
     retry: retrySchema.optional(),
-    /** Of these one worker process runs at once, at most; left out: as many as of all others. */
+    /** Of these one worker process runs at once, at most; left out: as all others share. */
     max_concurrent: whole(1, 1000).optional(),
     /** Of these one worker process begins in a second; left out: no limit but that of all. */
     max_per_second: decimal(0.01, 100_000).optional(),
@@ -55,6 +55,10 @@ const activityOptionsSchema = z.strictObject(
   },
   notAnObject("must be an object"),
 );
+
+interface OptionsByActivity {
+  activities?: Record<string, z.infer<typeof activityOptionsSchema>> | undefined;
+}
 
 /** `osp.services.options`: how a service runs, beyond which workflows it has. What is left out takes the default. */
 export const serviceOptionsSchema = z.strictObject(
@@ -68,21 +72,21 @@ export const serviceOptionsSchema = z.strictObject(
     /** Waits between the attempts. */
     activity_retry: retrySchema.optional(),
     /**
-     * Activities that one worker process runs at once; left out: as many as suit its memory. A manifest with several task
-     * queues has each of them run its share, at least one.
+     * Activities that one worker process runs at once; left out: as many as suit its memory. Each task queue has its share, at least one:
+     * that of the service, and that of each activity with limits of its own.
      */
     max_concurrent_activities: whole(1, 1000).optional(),
     /** Activities that one worker process begins in a second, shared out alike; left out: no limit. */
     max_activities_per_second: decimal(0.01, 100_000).optional(),
     /**
-     * Activities that all workers of the service together begin in a second; left out: no limit. Temporal counts them by
-     * task queue: a service has one, but a manifest with several has as many times that.
+     * Activities that all workers of the service together begin in a second, shared out as above; left out: no limit. Temporal counts them
+     * by task queue: a manifest of more than one, other than those of activities, has as many times that.
      */
     max_task_queue_activities_per_second: decimal(0.01, 100_000).optional(),
     /** Worker processes of the service; left out: as the platform is set up, else one. */
     replicas: whole(1, 50).optional(),
     /** What single activities have of their own, by name. */
-    activities: byActivity(activityOptionsSchema).optional(),
+    activities: byActivity(activityOptionsSchema).superRefine(refuseManyLimited).optional(),
     /** The service's own code; left out: it has none. */
     code: codeHash.optional(),
     /** False: open workflows are not replayed with a revision's code before it is deployed. Left out: they are. */
@@ -90,8 +94,6 @@ export const serviceOptionsSchema = z.strictObject(
   },
   notAnObject("must be an object"),
 );
-
-type ServiceOptions = z.infer<typeof serviceOptionsSchema>;
 
 /** In seconds: Temporal's own, but for the longest wait, which would be 100 s there. */
 const DEFAULT_RETRY = { initial_interval_seconds: 1, backoff_coefficient: 2, maximum_interval_seconds: 60 };
@@ -148,17 +150,23 @@ export interface ActivityLimits {
 }
 
 /** The limits that an activity has of its own; undefined: it has none. */
-export function limitsOfActivity(
-  options: Pick<ServiceOptions, "activities">,
-  activity: string,
-): ActivityLimits | undefined {
+export function limitsOfActivity(options: OptionsByActivity, activity: string): ActivityLimits | undefined {
   const { max_concurrent, max_per_second, max_task_queue_per_second } = ownOptions(options, activity) ?? {};
   const limits = { max_concurrent, max_per_second, max_task_queue_per_second };
   return Object.values(limits).some((limit) => limit !== undefined) ? limits : undefined;
 }
 
+/** Each costs its worker a task queue more to poll. */
+const MOST_LIMITED = 20;
+
+function refuseManyLimited(activities: NonNullable<OptionsByActivity["activities"]>, context: z.RefinementCtx): void {
+  const limited = Object.keys(activities).filter((name) => limitsOfActivity({ activities }, name) !== undefined);
+  if (limited.length <= MOST_LIMITED) return;
+  context.addIssue({ code: "custom", message: `must limit at most ${MOST_LIMITED} activities` });
+}
+
 /** Undefined where an activity has none. */
-function ownOptions({ activities = {} }: Pick<ServiceOptions, "activities">, activity: string) {
+function ownOptions({ activities = {} }: OptionsByActivity, activity: string) {
   return Object.hasOwn(activities, activity) ? activities[activity] : undefined;
 }
 

@@ -17,8 +17,6 @@ export const intentSchema = z.object({
   spec: z.unknown(),
   /** What the database compares that row by. Handed back as it came: a number of `spec` may not survive JavaScript. */
   spec_hash: z.string().nullable(),
-  /** Activities that had limits of their own under earlier revisions; null: none had. A database of before does not tell. */
-  limited_before: z.array(z.string()).nullish(),
 });
 export type Intent = z.infer<typeof intentSchema>;
 

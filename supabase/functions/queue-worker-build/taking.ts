@@ -77,7 +77,7 @@ async function prepare(intent: Intent, deps: TakingDeps): Promise<Prepared> {
   if (intent.wanted === "stop") return { request: intent, built: undefined };
   let built: BuiltManifest;
   try {
-    built = await buildManifest(intent.spec, intent.revision, deps.defaults, intent.limited_before ?? []);
+    built = await buildManifest(intent.spec, intent.revision, deps.defaults);
   } catch (error) {
     // Only the row's author can help. Anything else that building throws is told the same way: it would be thrown again.
     return refuse(

@@ -3,7 +3,11 @@ import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { type CodeDescription, PROBE_WORKFLOW } from "../../../supabase/functions/_shared/service-code.ts";
+import {
+  BUNDLE_VERSION,
+  type CodeDescription,
+  PROBE_WORKFLOW,
+} from "../../../supabase/functions/_shared/service-code.ts";
 
 const BUNDLE_CODE = fileURLToPath(new URL("../../../worker/bundle-code.ts", import.meta.url));
 export const sdkVersion: string = createRequire(import.meta.url)("@temporalio/worker/package.json").version;
@@ -32,6 +36,7 @@ export function pushedCode(directory: string, { workflows, activities, exported 
   const description: CodeDescription = {
     format: 1,
     sdk_version: sdkVersion,
+    bundle_version: BUNDLE_VERSION,
     ...(workflows === undefined ? {} : { workflows: namesIn(workflows) }),
     ...(activities === undefined ? {} : { activities: namesIn(activities) }),
     ...exported,

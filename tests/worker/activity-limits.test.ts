@@ -147,27 +147,39 @@ test("what waits for its turn goes on under a revision without the limit, and wi
 }, 60_000);
 
 test("what a revision scheduled that was never deployed goes on under the one before it", async () => {
-  const { schema, deploy, begin, start } = service((_, response) => reply(response, 200, 1), 1);
-  const workflows = { work: ["rare"] };
+  const { respond, answer } = onTold();
+  const { schema, deploy, begin, start } = service(respond, 1);
+  const [main, apart] = [`${schema}-tasks`, `${schema}-tasks:slow`];
+  const workflows = { work: ["slow"] };
   await deploy({ workflows, options: {} });
-  const { worker: failing } = await begin({ workflows, options: { activities: { rare: { max_per_second: 0.01 } } } });
-  // Until one is sent by it. The first one it begins at once; of the next it begins none for long.
-  const stuck = await eventually(
-    async () => {
-      const handle = await start("work");
-      await eventually(() => scheduled(handle), (found) => found.length > 0);
-      const queue = (await scheduled(handle))[0]?.[1];
-      return queue?.endsWith(":rare") && (await handle.describe()).status.name === "RUNNING" ? handle : undefined;
-    },
-    (handle) => handle !== undefined,
+  const { worker: failing } = await begin({ workflows, options: { activities: { slow: { max_concurrent: 1 } } } });
+  /** One whose workflow came to the failing worker, of the two that poll. */
+  const sentApart = async () => {
+    const sent = await eventually(
+      async () => {
+        const handle = await start("work");
+        const [[, queue] = []] = await eventually(() => scheduled(handle), (found) => found.length > 0);
+        return queue === apart ? handle : undefined;
+      },
+      (handle) => handle !== undefined,
+    );
+    if (sent === undefined) throw new Error("none was sent apart");
+    return sent;
+  };
+  const first = await sentApart();
+  const started = 2; // temporal.api.enums.v1.PendingActivityState
+  await eventually(
+    async () => (await first.describe()).raw.pendingActivities?.[0]?.state,
+    (state) => state === started,
   );
+  const second = await sentApart();
   await failing.kill();
-  expect(await stuck?.result()).toBe(1);
-  expect(stuck === undefined ? [] : await scheduled(stuck)).toEqual([["2", `${schema}-tasks:rare`], [
-    "2",
-    `${schema}-tasks`,
-  ]]);
-}, 60_000);
+  answer();
+  for (const handle of [first, second]) {
+    await handle.result();
+    expect((await scheduled(handle)).at(-1)).toEqual(["2", main]);
+  }
+}, 90_000);
 
 test("an attempt that failed is tried again where somebody polls by now", async () => {
   const { schema, deploy, calls, start } = service(

@@ -167,7 +167,7 @@ test("what a revision scheduled that was never deployed goes on under the one be
     return sent;
   };
   const first = await sentApart();
-  const started = 2; // temporal.api.enums.v1.PendingActivityState
+  const started = 2; // of temporal.api.enums.v1.PendingActivityState
   await eventually(
     async () => (await first.describe()).raw.pendingActivities?.[0]?.state,
     (state) => state === started,

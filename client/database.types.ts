@@ -745,6 +745,17 @@ export type Database = {
         Returns: string;
       };
       "oldest_suspect": { Args: { "suspect_from": number }; Returns: string };
+      "past_of": {
+        Args: { "before_revision": number; "deployment": string; "platform_name": string; "schema_name": string };
+        Returns: {
+          "abandoned": number;
+          "counted": number;
+          "deferrals": number;
+          "has_served": boolean;
+          "rejected_deployment_ids": (string)[];
+          "service_id": string;
+        }[];
+      };
       "prune": { Args: { "batch_size"?: number }; Returns: number };
       "reconcile": { Args: Record<PropertyKey, never>; Returns: number };
       "reconcile_platform": {

@@ -39,7 +39,9 @@ const REPORT = `
 with given as (
   select * from jsonb_to_recordset($1::jsonb) as g (id uuid, lease_token uuid, step text, line text)
 ), held as materialized (
-  select r.id, r.attempt_id, g.step, g.line
+  select
+    r.id, r.attempt_id, r.lease_owner, r.logs, g.step, g.line,
+    r.attempt_id is null and r.started_at = r.claimed_at as is_first  -- what its first claim left out
   from given as g
   inner join osp_metadata.worker_registry as r on r.id = g.id and r.lease_token is not distinct from g.lease_token
   where (select set_config('lock_timeout', $2, true)) is not null
@@ -54,8 +56,13 @@ with given as (
 update osp_metadata.worker_registry as r
 set
   attempt_id = coalesce(r.attempt_id, osp_metadata.begin_attempt(r.id, r.lease_token, coalesce(held.step, 'claimed'))),
-  logs = case when held.line is null then r.logs else osp_metadata.append_log(r.logs, held.line) end
+  logs = case when held.line is null then claimed.logs else osp_metadata.append_log(claimed.logs, held.line) end
 from held
+cross join lateral (
+  select case
+    when held.is_first then osp_metadata.append_log(held.logs, 'claimed by ' || held.lease_owner) else held.logs
+  end as logs
+) as claimed
 where r.id = held.id
 returning r.id`;
 const REPORT_UNLOCKED = unlocked(REPORT);

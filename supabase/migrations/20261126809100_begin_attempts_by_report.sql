@@ -197,12 +197,32 @@ end;
 $$;
 comment on function osp_metadata.served_before is 'Of a service''s revisions: the newest id that an older one has on a platform, null: none; and whether any ever served there.';
 
+create or replace function osp_metadata.past_of(deployment uuid, schema_name text, before_revision integer, platform_name text)
+returns table (
+  counted integer, abandoned integer, deferrals integer, rejected_deployment_ids text[], service_id text, has_served boolean
+)
+language plpgsql
+volatile  -- as attempts_before
+set search_path = pg_catalog, pg_temp
+set lock_timeout = '1s'  -- locks nothing, but somebody may have the table
+as $$
+begin
+  return query
+  select b.counted, b.abandoned, b.deferrals, b.rejected_deployment_ids, s.service_id, s.has_served
+  from osp_metadata.attempts_before(deployment) as b
+  cross join osp_metadata.served_before(schema_name, before_revision, platform_name) as s;
+end;
+$$;
+comment on function osp_metadata.past_of is 'What a deployment and its service have behind them: attempts_before and served_before in one, which a claim calls where there is any.';
+
 -- Called by the deployer, as itself.
 revoke all on function
   osp_metadata.begin_attempt, osp_metadata.has_unwritten_attempt, osp_metadata.count_left_attempts,
-  osp_metadata.oldest_suspect, osp_metadata.abandon_attempts, osp_metadata.attempts_before, osp_metadata.served_before
+  osp_metadata.oldest_suspect, osp_metadata.abandon_attempts, osp_metadata.attempts_before, osp_metadata.served_before,
+  osp_metadata.past_of
 from public, anon, authenticated;
 grant execute on function
   osp_metadata.begin_attempt, osp_metadata.has_unwritten_attempt, osp_metadata.count_left_attempts,
-  osp_metadata.oldest_suspect, osp_metadata.abandon_attempts, osp_metadata.attempts_before, osp_metadata.served_before
+  osp_metadata.oldest_suspect, osp_metadata.abandon_attempts, osp_metadata.attempts_before, osp_metadata.served_before,
+  osp_metadata.past_of
 to osp_deployer;

@@ -147,6 +147,7 @@ export const functions: Record<string, Role[]> = {
   "osp_metadata.cut_text": ["osp_deployer"],
   "osp_metadata.end_silent_supervisor": ["osp_deployer"],
   "osp_metadata.has_unwritten_attempt": ["osp_deployer"],
+  "osp_metadata.past_of": ["osp_deployer"],
   "osp_metadata.served_before": ["osp_deployer"],
   "osp_metadata.find_lost_services": ["osp_deployer"],
   "osp_metadata.free_slots": ["osp_deployer"],

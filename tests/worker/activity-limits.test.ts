@@ -169,7 +169,7 @@ test("what a revision scheduled that was never deployed goes on under the one be
   const first = await sentApart();
   const started = 2; // of temporal.api.enums.v1.PendingActivityState
   await eventually(
-    async () => (await first.describe()).raw.pendingActivities?.[0]?.state,
+    async () => Number((await first.describe()).raw.pendingActivities?.[0]?.state),
     (state) => state === started,
   );
   const second = await sentApart();

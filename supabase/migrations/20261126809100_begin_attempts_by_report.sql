@@ -15,6 +15,7 @@ create or replace function osp_metadata.attempts_before(deployment uuid)
 returns table (counted integer, abandoned integer, deferrals integer, rejected_deployment_ids text[])
 language plpgsql
 volatile  -- sees what the claim that asks has just ended
+rows 1
 set search_path = pg_catalog, pg_temp
 set lock_timeout = '1s'  -- locks nothing, but somebody may have the table
 as $$
@@ -165,6 +166,7 @@ create or replace function osp_metadata.served_before(schema_name text, before_r
 returns table (service_id text, has_served boolean)
 language plpgsql
 stable
+rows 1
 set search_path = pg_catalog, pg_temp
 set lock_timeout = '1s'  -- locks nothing, but somebody may have the table
 as $$
@@ -203,6 +205,7 @@ returns table (
 )
 language plpgsql
 volatile  -- as attempts_before
+rows 1
 set search_path = pg_catalog, pg_temp
 set lock_timeout = '1s'  -- locks nothing, but somebody may have the table
 as $$

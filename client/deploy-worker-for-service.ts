@@ -1,7 +1,8 @@
 import { z } from "zod";
 import { manifestPath } from "../supabase/functions/_shared/manifest.ts";
 import { formatProblems, notAnObject, problemsOf } from "../supabase/functions/_shared/problems.ts";
-import { serviceSchema as rowSchema, serviceSchemaName } from "../supabase/functions/_shared/service.ts";
+import { serviceSchemaName } from "../supabase/functions/_shared/names.ts";
+import { serviceSchema as rowSchema } from "../supabase/functions/_shared/service.ts";
 import { refuseUnusedActivities, serviceOptionsSchema } from "../supabase/functions/_shared/service-options.ts";
 import { deployService, type OspSupabase, redeploy } from "./data-api.ts";
 import { InvalidServiceError } from "./errors.ts";

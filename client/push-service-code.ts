@@ -1,6 +1,6 @@
 import { cacheDirectory } from "../host/cache-directory.ts";
 import { formatProblems, problemsOf } from "../supabase/functions/_shared/problems.ts";
-import { serviceSchemaName } from "../supabase/functions/_shared/service.ts";
+import { serviceSchemaName } from "../supabase/functions/_shared/names.ts";
 import { buildCode } from "./code/build-code.ts";
 import { findSources } from "./code/service-sources.ts";
 import { storeCode } from "./code/store-code.ts";

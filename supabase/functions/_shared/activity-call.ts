@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { codeName, serviceSchemaName } from "./service.ts";
+import { codeName, serviceSchemaName } from "./names.ts";
 
 /**
  * What a worker posts to the endpoint of an activity. docs/activity-endpoint.yaml describes it to the endpoint's author;

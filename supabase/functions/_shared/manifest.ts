@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { formatProblems, type Problem, problemsOf } from "./problems.ts";
-import { codeName, serviceSchemaName } from "./service.ts";
+import { codeName, serviceSchemaName } from "./names.ts";
 import {
   type ActivityLimits,
   limitsOfActivity,

@@ -5,14 +5,15 @@ import { codeHash } from "./service-code.ts";
 
 // The SQL of osp.services has the same options, limits and words (osp.option_rules); tests compare both.
 
+// Both limits in one go: each by itself would make the schema anew, which a worker does whenever it starts.
 const whole = (least: number, most: number, unit = "") => {
   const range = `must be from ${least} to ${most}`;
-  return z.int(`must be a whole number${unit}`).min(least, range).max(most, range);
+  return z.int(`must be a whole number${unit}`).check(z.gte(least, range), z.lte(most, range));
 };
 
 const decimal = (least: number, most: number) => {
   const range = `must be from ${least} to ${most}`;
-  return z.number("must be a number").min(least, range).max(most, range);
+  return z.number("must be a number").check(z.gte(least, range), z.lte(most, range));
 };
 
 const endpoint = z.string("must be a string").refine(

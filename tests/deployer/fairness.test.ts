@@ -129,7 +129,7 @@ test("a thousand rows drain in the order of their age", async () => {
   startLoop(atOnce, { concurrency: 8 });
   await eventually(() => countOf("deployed"), (count) => count === 1000, 60_000);
   const claimed = await database.rows<{ service_schema: string }>(
-    `select service_schema from osp_metadata.deployment_attempts order by started_at, id`,
+    `select r.service_schema from osp_metadata.worker_registry as r order by r.claimed_at, r.created_at`,
   );
   const places = claimed.map(({ service_schema }, place) => Math.abs(Number(service_schema.slice(1)) - 1 - place));
   // Within one claim the order is nobody's.

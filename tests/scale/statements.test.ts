@@ -15,7 +15,8 @@ const bounds: Record<string, { blocks: number; rows: number }> = {
   "prunes the next services": { blocks: 60_000, rows: 20_000 },
   "takes the turn to look after workers": { blocks: 100, rows: 5 },
   "claims ten rows": { blocks: 1500, rows: 150 },
-  "takes over ten rows that a deployer left": { blocks: 1500, rows: 250 },
+  // Each with its attempts, and with the one that its deployer may not have written down.
+  "takes over ten rows that a deployer left": { blocks: 1500, rows: 400 },
   "claims under a limit of the platform": { blocks: 1500, rows: 150 },
   "asks whether a deployment is open": { blocks: 100, rows: 4 },
   "renews ten leases": { blocks: 250, rows: 40 },

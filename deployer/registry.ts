@@ -220,7 +220,7 @@ with platform as materialized (
   where r.id = any (array(select w.id from waiting as w))
   returning
     r.id, r.service_schema, r.revision, r.source, r.manifest, r.manifest_sha256, r.manifest_path, r.lease_token,
-    r.platform_service_id, r.platform_deployment_id, r.stop_requested_at, r.created_at, r.started_at < r.claimed_at as is_again
+    r.platform_service_id, r.platform_deployment_id, r.stop_requested_at, r.created_at, r.started_at <> r.claimed_at as is_again
 )
 select
   c.id, c.service_schema, c.revision, c.source, c.manifest::text as manifest, c.manifest_sha256, c.manifest_path, c.lease_token,

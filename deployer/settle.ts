@@ -140,12 +140,18 @@ with s as (
   from s
   inner join settled on settled.id = s.id
   where a.id = settled.attempt_id and a.deployment_id = s.id and a.ended_at is null
-), left_open as (
-  -- Somebody had it locked when the deployment was taken over.
+), left_open as materialized (
+  -- Somebody had it locked when the deployment was taken over. Who has it still is not waited for.
+  select a.id
+  from settled
+  inner join osp_metadata.deployment_attempts as a on a.deployment_id = settled.id
+  where a.ended_at is null and a.id <> settled.attempt_id
+  order by a.id
+  for update of a skip locked
+), abandoned as (
   update osp_metadata.deployment_attempts as a
   set ended_at = clock_timestamp(), outcome = 'abandoned', error_message = 'Deployer ' || a.deployer || ' went away'
-  from settled
-  where a.deployment_id = settled.id and a.ended_at is null and a.id <> settled.attempt_id
+  where a.id = any (array(select l.id from left_open as l))
 ), older as (
   update osp_metadata.worker_registry as r
   set

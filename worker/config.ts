@@ -12,7 +12,7 @@ const environmentSchema = z.object({
   PORT: z.coerce.number().int().min(0).max(65_535).optional(),
   OSP_DRAIN_SECONDS: z.coerce.number().int().min(0).max(86_400).default(30),
   OSP_CONNECT_DEADLINE_SECONDS: z.coerce.number().int().min(0).max(86_400).default(180),
-  OSP_LIMITED_WAIT_SECONDS: z.coerce.number().int().min(1).max(86_400).default(600),
+  OSP_LIMITED_WAIT_SECONDS: z.coerce.number().int().min(1).max(3600).default(600),
   OSP_MEMORY_MB: z.coerce.number().int().min(128).max(1_048_576).optional(),
   OSP_ACTIVITY_SECRET: activitySecret.optional(),
   OSP_ACTIVITY_SECRET_PREVIOUS: activitySecret.optional(),

@@ -89,7 +89,9 @@ async function findPushedBundle(
   const isOurs = description.sdk_version === sdkVersion() && description.bundle_version === BUNDLE_VERSION;
   if (isOurs && existsSync(asPushed)) return { path: asPushed, problems: [] };
   const entryFile = join(directory, CODE_FILES.workflows);
-  const name = `${hashOf(["pushed", toolchain(), readFileSync(entryFile, "utf8")])}.js`;
+  const name = `${
+    hashOf(["pushed", toolchain(), ...[entryFile, INTERCEPTORS_FILE].map((file) => readFileSync(file, "utf8"))])
+  }.js`;
   const found = cache.find(name);
   if (found !== undefined) return { path: found, problems: [] };
   return await cache.buildIn(async (work) => {

@@ -47,6 +47,16 @@ as $$
 declare
   begun bigint;
 begin
+  -- Again in one statement, where its row was changed while it waited for it: Postgres then works out anew what it writes.
+  select a.id into begun
+  from osp_metadata.worker_registry as r
+  inner join osp_metadata.deployment_attempts as a on a.deployment_id = r.id
+  where
+    r.id = deployment and r.lease_token = token and r.attempt_id is null
+    and a.ended_at is null and a.deployer = r.lease_owner and a.started_at >= r.claimed_at;
+  if found then
+    return begun;
+  end if;
   insert into osp_metadata.deployment_attempts (deployment_id, service_schema, revision, attempt, deployer, step, started_at)
   select
     r.id, r.service_schema, r.revision,
@@ -60,7 +70,7 @@ begin
   return begun;
 end;
 $$;
-comment on function osp_metadata.begin_attempt is 'Writes down the attempt of the deployer that has the deployment, by the token of its lease. Called by the statement that then keeps the id in worker_registry.attempt_id.';
+comment on function osp_metadata.begin_attempt is 'Writes down the attempt of the deployer that has the deployment, by the token of its lease, once. Called by the statement that then keeps the id in worker_registry.attempt_id.';
 
 create or replace function osp_metadata.has_unwritten_attempt(deployment uuid)
 returns boolean
@@ -77,7 +87,7 @@ begin
       r.id = deployment and r.lease_token is not null and r.claimed_at is not null and r.attempt_id is null
       and not exists (
         select from osp_metadata.deployment_attempts as a
-        where a.deployment_id = r.id and a.ended_at is null and a.started_at >= r.claimed_at
+        where a.deployment_id = r.id and a.started_at >= r.claimed_at
       )
   );
 end;
@@ -150,17 +160,18 @@ begin
     where o.deployment_id = deployment and o.ended_at is null
     order by o.id
     for update skip locked  -- it would hold up every claim; open it counts as left all the same, until a later claim ends it
-  ), ended as (
-    update osp_metadata.deployment_attempts as a
-    set ended_at = clock_timestamp(), outcome = 'abandoned', error_message = 'Deployer ' || a.deployer || ' went away'
-    where a.id = any (array(select o.id from left_open as o))
-    returning a.id, a.deployer
   )
-  select string_agg('deployer ' || e.deployer || ' went away', ', ' order by e.id) into gone from ended as e;
+  update osp_metadata.deployment_attempts as a
+  set ended_at = clock_timestamp(), outcome = 'abandoned', error_message = 'Deployer ' || a.deployer || ' went away'
+  where a.id = any (array(select o.id from left_open as o));
+  -- By this transaction, and not by this call: a claim whose row was changed in between asks twice (see begin_attempt).
+  select string_agg('deployer ' || a.deployer || ' went away', ', ' order by a.id) into gone
+  from osp_metadata.deployment_attempts as a
+  where a.deployment_id = deployment and a.outcome = 'abandoned' and a.ended_at >= transaction_timestamp();
   return gone;
 end;
 $$;
-comment on function osp_metadata.abandon_attempts is 'Ends what is open of a deployment''s attempts as abandoned, and what was never written down; says which deployers went away, null: none. One that somebody has locked stays open for the next claim, or for the settlement. Called by the claim that takes it over, in its transaction.';
+comment on function osp_metadata.abandon_attempts is 'Ends what is open of a deployment''s attempts as abandoned, and what was never written down; says which deployers went away, null: none. One that somebody has locked stays open for the next claim, or for the settlement, unless it is locked then as well. Called by the claim that takes it over, in its transaction.';
 
 create or replace function osp_metadata.served_before(schema_name text, before_revision integer, platform_name text)
 returns table (service_id text, has_served boolean)

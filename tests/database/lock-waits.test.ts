@@ -200,16 +200,20 @@ describe("a person who has an attempt locked that a deployer left", () => {
     },
   );
 
-  test("does not leave it open for ever: the settlement of the deployment ends it", async () => {
+  test.each([
+    { still: "does not keep it from being settled", isHeld: true, outcome: null },
+    {
+      still: "any more does not leave it open: the settlement of the deployment ends it",
+      isHeld: false,
+      outcome: "abandoned",
+    },
+  ])("$still", async ({ isHeld, outcome }) => {
     const { holder, next } = await leaveLocked();
     const [claim] = await next.claim(1);
     if (claim === undefined) throw new Error("There was nothing to claim");
     expect(await next.report(claim, "deploying", "a line")).toBe(true);
-    await holder.query("rollback");
+    if (!isHeld) await holder.query("rollback");
     expect(await next.settle(claim, { outcome: "superseded" })).toBe(true);
-    expect(await attemptsOf("left")).toEqual([
-      { deployer: "a", outcome: "abandoned" },
-      { deployer: "b", outcome: "superseded" },
-    ]);
+    expect(await attemptsOf("left")).toEqual([{ deployer: "a", outcome }, { deployer: "b", outcome: "superseded" }]);
   });
 });

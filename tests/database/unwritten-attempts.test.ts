@@ -1,8 +1,9 @@
-import { beforeEach, expect, test } from "vitest";
+import { beforeEach, expect, onTestFinished, test } from "vitest";
 import type { Claim } from "../../deployer/claim.ts";
 import { createRegistry } from "../../deployer/registry.ts";
 import { useDatabase } from "../support/database.ts";
 import { createTestHandler, ring } from "../support/edge-function.ts";
+import { untilBlocked } from "../support/locks.ts";
 import { clearServices, insertService } from "../support/services.ts";
 
 // An attempt is written down by its first report; what comes before that must not be forgotten.
@@ -48,6 +49,29 @@ test("the first report writes an attempt down as of its claim, later ones how fa
   expect(await attempts()).toEqual([{ ...attempt, step: "staging" }]);
   await Promise.all([deployer.report(claim, "deploying", "two"), deployer.report(claim, "deploying", "three")]);
   expect(await attempts()).toEqual([{ ...attempt, step: "deploying" }]);
+});
+
+test("a report that waits for its row, which is changed meanwhile, begins one attempt", async () => {
+  const claim = await claimBy();
+  const editor = await database.connect();
+  onTestFinished(() => editor.end());
+  await editor.query(`begin; update osp_metadata.worker_registry set stop_requested_at = now()`);
+  const reported = deployer.report(claim, "deploying", "a line");
+  await untilBlocked(database, editor);
+  await editor.query("commit");
+  expect(await reported).toBe(true);
+  expect(await attempts()).toMatchObject([{ step: "deploying", outcome: null, is_newest: true }]);
+});
+
+test("what is left is written down and ended once, however often a claim works out what it writes", async () => {
+  const claim = await claimBy();
+  await leaseEnds();
+  const [said] = await database.rows<{ first: string; again: string }>(
+    `select osp_metadata.abandon_attempts($1) as first, osp_metadata.abandon_attempts($1) as again`,
+    [claim.id],
+  );
+  expect(said).toEqual({ first: "deployer a went away", again: "deployer a went away" });
+  expect(await attempts()).toMatchObject([{ deployer: "a", outcome: "abandoned" }]);
 });
 
 test("one that ends without a report is written down all the same, once", async () => {

@@ -1,9 +1,12 @@
 import { execFileSync } from "node:child_process";
-import { existsSync, mkdtempSync, readdirSync, realpathSync, rmSync } from "node:fs";
+import { createHash } from "node:crypto";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, realpathSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import { cacheDirectory } from "../../host/cache-directory.ts";
+import { BUNDLE_VERSION } from "../../supabase/functions/_shared/service-code.ts";
+import { INTERCEPTORS_FILE } from "../../worker/workflow-entry.ts";
 import { reply, startActivityServer } from "./support/activity-server.ts";
 import { manifestOf, type ManifestSketch } from "./support/manifests.ts";
 import { describeOtherwise, pushedCode, type PushedModules, sdkVersion } from "./support/pushed-code.ts";
@@ -73,6 +76,15 @@ const run = (schema: string, input: unknown) =>
     workflowId: uniqueSchema(),
     args: [input],
   });
+
+test("what is put into every bundle has a number, by which pushed bundles of before are known", () => {
+  const sha256 = createHash("sha256").update(readFileSync(INTERCEPTORS_FILE)).digest("hex");
+  // Where it changes the number must, and then this.
+  expect({ version: BUNDLE_VERSION, sha256 }).toEqual({
+    version: 3,
+    sha256: "d63bad6a0a530afa0198b6096584381b91998b7497747fd9d51daa7907f9b0af",
+  });
+});
 
 describe("a worker of pushed code", () => {
   test(

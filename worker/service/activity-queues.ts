@@ -18,8 +18,8 @@ export interface ActivityRouting {
   waitMs: number;
 }
 
-/** Each time one is scheduled anew it may wait twice as long as before. */
-const LONGEST_WAIT_MS = 86_400_000;
+/** Each time one is scheduled anew it may wait twice as long as before, up to this: so soon does a limit that went let go of all. */
+const LONGEST_WAIT_MS = 3_600_000;
 
 /**
  * In every bundle: sends activities that have limits to task queues of their own, and brings back what waits on one that nobody polls any

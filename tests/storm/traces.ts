@@ -23,11 +23,10 @@ export async function storageProblems({ addresses }: StormStack): Promise<string
   const problems = await Promise.all(
     z.array(storedSchema).parse(rows).map(async (row) => {
       const path = `${row.service_schema}/${row.revision}-${row.manifest_sha256}.json`;
-      const response = await fetch(`${addresses.API_URL}/storage/v1/object/manifests/${path}`, {
-        headers: { authorization: `Bearer ${addresses.SECRET_KEY}`, apikey: addresses.SECRET_KEY },
-        signal: AbortSignal.timeout(20_000),
-      });
-      const bytes = await response.text();
+      const { response, bytes } = await readStored(
+        `${addresses.API_URL}/storage/v1/object/manifests/${path}`,
+        addresses,
+      );
       if (!response.ok) return [`Storage answers ${response.status} for ${path}: ${bytes.slice(0, 200)}`];
       if (createHash("sha256").update(bytes).digest("hex") !== row.manifest_sha256) {
         return [`Storage holds other bytes as ${path}`];
@@ -38,6 +37,20 @@ export async function storageProblems({ addresses }: StormStack): Promise<string
     }),
   );
   return problems.flat();
+}
+
+/** The API has connections that a restart of Postgres has cut, each of which tells that to the next who uses it, once. */
+const READS = 10;
+
+async function readStored(url: string, { SECRET_KEY }: StormStack["addresses"]) {
+  for (let read = 1;; read++) {
+    const response = await fetch(url, {
+      headers: { authorization: `Bearer ${SECRET_KEY}`, apikey: SECRET_KEY },
+      signal: AbortSignal.timeout(20_000),
+    });
+    const bytes = await response.text();
+    if (response.status < 500 || read === READS) return { response, bytes };
+  }
 }
 
 /** What no program of ours may say, however it is treated. */

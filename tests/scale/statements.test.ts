@@ -16,7 +16,7 @@ const bounds: Record<string, { blocks: number; rows: number }> = {
   "takes the turn to look after workers": { blocks: 100, rows: 5 },
   "claims ten rows": { blocks: 1500, rows: 150 },
   // Each with its attempts, and with the one that its deployer may not have written down.
-  "takes over ten rows that a deployer left": { blocks: 1500, rows: 400 },
+  "takes over ten rows that a deployer left": { blocks: 2500, rows: 400 },
   "claims under a limit of the platform": { blocks: 1500, rows: 150 },
   "asks whether a deployment is open": { blocks: 100, rows: 4 },
   "renews ten leases": { blocks: 250, rows: 40 },

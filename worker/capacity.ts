@@ -60,10 +60,10 @@ export function shareOut<Apart extends { limits: ActivityLimits }>(
   const { max_concurrent_activities, max_activities_per_second, max_task_queue_activities_per_second } = options;
   const share = Math.max(1, queues);
   const wanted = (limit: keyof ActivityLimits) => apart.map(({ limits }) => limits[limit] ?? Infinity);
-  const atOnce = divide(
-    max_concurrent_activities === undefined ? most : Math.max(1, Math.floor(max_concurrent_activities / share)),
-    wanted("max_concurrent"),
-  );
+  const slots = max_concurrent_activities === undefined
+    ? most
+    : Math.max(1, Math.floor(max_concurrent_activities / share));
+  const atOnce = divide(slots, wanted("max_concurrent"));
   const perSecond = divide(
     max_activities_per_second === undefined ? Infinity : max_activities_per_second / share,
     wanted("max_per_second"),
@@ -81,7 +81,7 @@ export function shareOut<Apart extends { limits: ActivityLimits }>(
   const taken = shares.reduce((sum, one) => sum + one.share.atOnce, 0);
   return {
     main: {
-      atOnce: Math.max(1, atOnce.total - taken),
+      atOnce: Math.max(1, slots - taken),
       perSecond: finite(perSecond.rest),
       ofAllPerSecond: finite(ofAllPerSecond.rest),
     },
@@ -98,7 +98,7 @@ function divide(total: number, wanted: readonly number[]) {
     parts[index] = part;
     if (rest !== Infinity) rest -= part;
   }
-  return { total, parts, rest };
+  return { parts, rest };
 }
 
 function finite(limit: number | undefined): number | undefined {

@@ -114,18 +114,18 @@ comment on function osp_metadata.count_left_attempts is 'How many attempts at a 
 create or replace function osp_metadata.oldest_suspect(suspect_from integer)
 returns uuid
 language plpgsql
-stable
 set search_path = pg_catalog, pg_temp
-set lock_timeout = '1s'  -- locks nothing, but somebody may have the table
+set lock_timeout = '1s'  -- waits for no row, but somebody may have the table
 as $$
+declare
+  oldest uuid;
 begin
-  return (
-    -- Apart, so that what is being deployed is read, and never all that ever was, in the order asked for below.
-    with expired as materialized (
-      select r.id, r.created_at
-      from osp_metadata.worker_registry as r
-      where r.deployment_status = 'deploying' and r.lease_expires_at <= clock_timestamp()
-    )
+  -- Apart, so that what is being deployed is read, and never all that ever was, in the order asked for below.
+  with expired as materialized (
+    select r.id
+    from osp_metadata.worker_registry as r
+    where r.deployment_status = 'deploying' and r.lease_expires_at <= clock_timestamp()
+  ), suspects as materialized (
     select e.id
     from expired as e
     where
@@ -135,11 +135,20 @@ begin
         from osp_metadata.deployment_attempts as a
         where a.deployment_id = e.id and (a.outcome = 'abandoned' or a.ended_at is null)
       ) >= suspect_from
-    order by e.created_at, e.id
-    limit 1
-  );
+  )
+  select r.id into oldest
+  from osp_metadata.worker_registry as r
+  where
+    r.id = any (array(select s.id from suspects as s))
+    and r.deployment_status = 'deploying' and r.lease_expires_at <= clock_timestamp()  -- still, once it is locked
+  order by r.created_at, r.id
+  limit 1
+  -- Locked here already: where somebody has the oldest, it is the turn of the next.
+  for no key update of r skip locked;
+  return oldest;
 end;
 $$;
+comment on function osp_metadata.oldest_suspect is 'Of the deployments whose lease ran out and that so many deployers or more left: the oldest that nobody has locked, the only one of them that a claim may take; it is locked. Null: there is none.';
 
 create or replace function osp_metadata.abandon_attempts(deployment uuid)
 returns text

@@ -1,3 +1,4 @@
+import type { Client } from "pg";
 import { beforeEach, expect, onTestFinished, test } from "vitest";
 import { createRegistry } from "../../deployer/registry.ts";
 import { useDatabase } from "../support/database.ts";
@@ -30,6 +31,23 @@ async function leaveSuspects(): Promise<void> {
   );
 }
 
+const claim = async (client: Client, takesSuspect = true) => {
+  const deployer = createRegistry(client, { owner: "a", platform: "local", leaseSeconds: 10, renewTimeoutMs: 5000 });
+  return (await deployer.claim(5, takesSuspect)).map(({ service_schema }) => service_schema);
+};
+
+test("a suspect that somebody has locked does not keep the next from being taken", async () => {
+  await leaveSuspects();
+  const [person, client] = [await database.connect(), await database.connect()];
+  onTestFinished(async () => void await Promise.all([person.end(), client.end()]));
+  await person.query(
+    `begin; select from osp_metadata.worker_registry where service_schema = 's${SUSPECTS}' for update`,
+  );
+  expect(await claim(client)).toEqual([`s${SUSPECTS - 1}`]);
+  await person.query("rollback");
+  expect(await claim(client)).toEqual([`s${SUSPECTS}`]);
+});
+
 test.each([
   { takesSuspect: true, taken: [`s${SUSPECTS}`], looks: [{ funcname: "oldest_suspect", calls: "1" }] },
   { takesSuspect: false, taken: [], looks: [] },
@@ -39,8 +57,7 @@ test.each([
   const client = await database.connect();
   onTestFinished(() => client.end());
   await client.query(`begin; set local track_functions = 'all'`);
-  const deployer = createRegistry(client, { owner: "a", platform: "local", leaseSeconds: 10, renewTimeoutMs: 5000 });
-  expect((await deployer.claim(5, takesSuspect)).map(({ service_schema }) => service_schema)).toEqual(taken);
+  expect(await claim(client, takesSuspect)).toEqual(taken);
   const { rows } = await client.query(
     `select funcname, calls from pg_stat_xact_user_functions where funcname in ('count_left_attempts', 'oldest_suspect') order by 1`,
   );

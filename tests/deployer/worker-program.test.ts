@@ -1,3 +1,4 @@
+import { builtinModules } from "node:module";
 import {
   mkdtempSync,
   readdirSync,
@@ -11,7 +12,8 @@ import {
 import { tmpdir } from "node:os";
 import { basename, join, relative } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
-import { bundleWorkerCopy, keepWorkerProgram } from "../../deployer/worker-program.ts";
+import { bundleWorker } from "../../deployer/bundle-worker.ts";
+import { keepWorkerProgram } from "../../deployer/worker-program.ts";
 
 test("a program is kept by what is in it, once for all who start workers, and made again where it is gone", async () => {
   const cache = temporaryDirectory();
@@ -56,12 +58,15 @@ test("a cache directory that is named relative to a working directory gives a pr
   expect(await keepWorkerProgram(relative(process.cwd(), cache))).toBe(await keepWorkerProgram(cache));
 });
 
-test("a copy's program says nothing of this machine, and nothing of Temporal's SDK is in it", async () => {
-  const program = Buffer.from(await bundleWorkerCopy()).toString();
+test("a copy's program says nothing of this machine, and of Temporal's SDK holds what a service's activities have no need to share", async () => {
+  const program = Buffer.from(await bundleWorker("copy")).toString();
   expect(program).not.toContain(process.cwd());
-  expect(program).toContain(`require("@temporalio/worker")`);
-  expect(program).not.toContain("node_modules/@temporalio");
   expect(program).not.toContain("import.meta.url");
+  const required = new Set(program.match(/(?<=\brequire\(")(?!node:)[^"]+/g));
+  const packages = [...required].map((path) => path.split("/").slice(0, path.startsWith("@") ? 2 : 1).join("/"));
+  expect(new Set(packages.filter((name) => !builtinModules.includes(name)))).toEqual(
+    new Set(["@temporalio/activity", "@temporalio/common", "@temporalio/nexus", "@temporalio/proto", "nexus-rpc"]),
+  );
 });
 
 test("what cannot be kept is told with its place", async () => {

@@ -2,8 +2,8 @@ import { chmod, copyFile, lstat, mkdir, readdir, utimes, writeFile } from "node:
 import { dirname, join, sep } from "node:path";
 import { fileURLToPath } from "node:url";
 import { formatError } from "../../../supabase/functions/_shared/problems.ts";
+import { bundleWorker, PROGRAM } from "../../bundle-worker.ts";
 import { type Scratch, type ScratchDirectory, scratchError } from "../../scratch.ts";
-import { bundleWorkerCopy, PROGRAM_FILE } from "../../worker-program.ts";
 import { PlatformError } from "../platform.ts";
 
 const PROJECT = fileURLToPath(new URL("../../../", import.meta.url));
@@ -15,8 +15,6 @@ const files = [
 ] as const;
 /** Of these, sources alone: an editor's copies and a person's notes are nobody's business. */
 const directories = ["worker", "host", "supabase/functions/_shared"];
-/** What the image starts: the worker of these sources in one file. */
-const PROGRAM = join("worker", PROGRAM_FILE);
 const isSource = (name: string) => /^[a-z][a-z0-9-]*\.ts$/.test(name);
 
 /** Nobody needs to know when; and the same files give the same archive. */
@@ -45,7 +43,7 @@ export async function stageImage(codeRoot: string, scratch: Scratch): Promise<Sc
       throw new PlatformError("unavailable", "upload_directory_skipped", message);
     }
     for (const [target, source] of await filesToCopy(codeRoot)) await copy(source, join(path, target));
-    await writeFile(join(path, PROGRAM), await bundleWorker(), { mode: 0o644 });
+    await writeFile(join(path, PROGRAM), await bundle(), { mode: 0o644 });
     await writeFile(join(path, IGNORE), IGNORE_NOTHING, { mode: 0o644 });
     await fixTimes(path);
     return directory;
@@ -55,9 +53,10 @@ export async function stageImage(codeRoot: string, scratch: Scratch): Promise<Sc
   }
 }
 
-async function bundleWorker(): Promise<Uint8Array> {
+/** What the image starts: the worker of these sources in one file. */
+async function bundle(): Promise<Uint8Array> {
   try {
-    return await bundleWorkerCopy();
+    return await bundleWorker("copy");
   } catch (error) {
     const message = `Cannot bundle the worker: ${formatError(error)}. Are the deployer's packages whole (npm ci)?`;
     throw new PlatformError("unavailable", "worker_not_bundled", message, {}, { cause: error });

@@ -10,10 +10,16 @@ export const PROGRAM = join("worker", "launch.cjs");
 const IN_WORKER = pathToFileURL(join(PROJECT, PROGRAM)).href;
 
 /**
- * What the activities of a service may import beside us: there must be one of each in a process, or `Context.current()` would find no
- * activity. And what these load themselves.
+ * Packages that are not in the program: the activities of a service have a context of theirs, and it is found in one copy alone. With what
+ * these load themselves.
+ *
+ * And of the SDK the file that calls activities: by its name the frames of the SDK are cut from the stack traces of their failures.
  */
-const shared = ["@temporalio/activity", "@temporalio/common", "@temporalio/nexus", "@temporalio/proto", "nexus-rpc"];
+const outside = ["@temporalio/activity", "@temporalio/common", "@temporalio/nexus", "@temporalio/proto", "nexus-rpc"];
+const CALLS_ACTIVITIES = "@temporalio/worker/lib/activity.js";
+
+/** In the program, and a service's own code may import them: worker/share-temporal-packages.ts has it find these, and no other copy. */
+const inside = ["@temporalio/client", "@temporalio/worker", "@temporalio/workflow"];
 
 /**
  * Bundles the worker into one file: all that `worker/launch.ts` imports, Temporal's SDK included, for the packages above `worker/`. The SDK's
@@ -33,8 +39,8 @@ export async function bundleWorker(place: "copy" | "here"): Promise<Uint8Array> 
       absWorkingDir: PROJECT,
       stdin: { contents: ENTRY, resolveDir: PROJECT },
       bundle: true,
-      external: shared.flatMap((name) => [name, `${name}/*`]),
-      plugins: [withoutBundlers, englishAlone, besideThemselves],
+      external: outside.flatMap((name) => [name, `${name}/*`]),
+      plugins: [callsActivities, withoutBundlers, englishAlone, besideThemselves],
       define: { "import.meta.url": "__osp_url" },
       banner: { js: `const __osp_url = ${url};\n${BANNER}` },
       format: "cjs",
@@ -53,11 +59,21 @@ export async function bundleWorker(place: "copy" | "here"): Promise<Uint8Array> 
 
 let running = 0;
 
-/** A bundle of ours in a thread is the SDK's, of workflows. */
+/**
+ * Started by a thread it is the SDK's thread of workflows. Beside other packages than it was made of, which only an installation under a running
+ * deployer can cause, it has nothing to offer: the worker starts from its sources.
+ */
 const ENTRY = `
-module.exports = require("node:worker_threads").isMainThread
-  ? require("./worker/launch.ts")
-  : require("@temporalio/worker/lib/workflow/workflow-worker-thread.js");
+if (!require("node:worker_threads").isMainThread) {
+  require("@temporalio/worker/lib/workflow/workflow-worker-thread.js");
+} else {
+  const made = require("@temporalio/core-bridge/package.json").version;
+  const found = JSON.parse(require("node:fs").readFileSync(__osp_beside("@temporalio/core-bridge", "package.json"), "utf8")).version;
+  if (made === found) {
+    globalThis.ospPackages = { ${inside.map((name) => `"${name}": () => require("${name}")`).join(", ")} };
+    module.exports = require("./worker/launch.ts");
+  }
+}
 `;
 
 /**
@@ -73,6 +89,17 @@ const __osp_beside = (name, file) => {
   return require("node:path").join(manifest, "..", file);
 };
 `;
+
+const callsActivities: Plugin = {
+  name: "calls activities",
+  setup({ onResolve }) {
+    onResolve(
+      { filter: /^\.\/activity$/ },
+      ({ importer }) =>
+        importer.includes("/@temporalio/worker/lib/") ? { path: CALLS_ACTIVITIES, external: true } : undefined,
+    );
+  },
+};
 
 /** The SDK imports them with itself, for whoever bundles workflows in the process that runs them: our workers have bundles. */
 const withoutBundlers: Plugin = {
@@ -95,7 +122,7 @@ const englishAlone: Plugin = {
 const besideThemselves: Plugin = {
   name: "beside themselves",
   setup({ onLoad }) {
-    onLoad({ filter: /\/node_modules\/.*\.js$/ }, async ({ path }) => {
+    onLoad({ filter: /\/node_modules\/.*\.[cm]?js$/ }, async ({ path }) => {
       const contents = await readFile(path, "utf8");
       if (!PLACE.test(contents)) return undefined;
       const [, name, file] = /^.*\/node_modules\/((?:@[^/]+\/)?[^/]+)\/(.*)$/.exec(path) ?? [];

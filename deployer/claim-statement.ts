@@ -34,6 +34,9 @@ with platform as materialized (
     and case when
       -- Not waited for on the disk: an attempt's first report is, which comes before anything that changes the platform.
       (select set_config('synchronous_commit', 'off', true)) is not null
+      and (select p.is_closed from platform as p) is not true
+      -- The last of the hour's requests are for what is under way, and for stops.
+      and (r.manifest is null or (select p.is_nearly_used_up from platform as p) is not true)
       and (
         (
           r.deployment_status || '' = 'pending'
@@ -53,9 +56,6 @@ with platform as materialized (
           )
         )
       )
-      and (select p.is_closed from platform as p) is not true
-      -- The last of the hour's requests are for what is under way, and for stops.
-      and (r.manifest is null or (select p.is_nearly_used_up from platform as p) is not true)
     then true end
   order by r.created_at, r.id
   -- A number that the planner knew would have it plan each claim anew.

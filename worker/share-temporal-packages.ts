@@ -1,6 +1,14 @@
-import { registerHooks } from "node:module";
+import { createRequire, registerHooks } from "node:module";
+import { pathToFileURL } from "node:url";
 
 let isShared = false;
+
+/** In the program of the worker (deployer/bundle-worker.ts): packages that are in it, each loaded when it is asked for. */
+declare global {
+  var ospPackages: Record<string, () => object> | undefined;
+}
+
+const IN_PROGRAM = "osp-program:";
 
 /**
  * From here on every import of `@temporalio/*` finds the worker's copy. A service's code may lie where no such package
@@ -9,10 +17,52 @@ let isShared = false;
 export function shareTemporalPackages(): void {
   if (isShared) return;
   isShared = true;
+  const packages = globalThis.ospPackages ?? {};
+  const find = finderFromHere();
   registerHooks({
     resolve(specifier, context, nextResolve) {
-      if (!specifier.startsWith("@temporalio/")) return nextResolve(specifier, context);
-      return nextResolve(specifier, { ...context, parentURL: import.meta.url });
+      if (Object.hasOwn(packages, specifier)) return { url: `${IN_PROGRAM}${specifier}`, shortCircuit: true };
+      const file = specifier.startsWith("@temporalio/") ? find(specifier) : undefined;
+      return file === undefined
+        ? nextResolve(specifier, context)
+        : { url: pathToFileURL(file).href, shortCircuit: true };
+    },
+    load(url, context, nextLoad) {
+      const name = url.startsWith(IN_PROGRAM) ? url.slice(IN_PROGRAM.length) : undefined;
+      const load = name === undefined ? undefined : packages[name];
+      if (load === undefined) return nextLoad(url, context);
+      return {
+        format: "module",
+        source: moduleOf(`globalThis.ospPackages[${JSON.stringify(name)}]()`, load()),
+        shortCircuit: true,
+      };
     },
   });
+}
+
+/** What a `require` of the worker finds, if anything: one that a service has alone it finds by itself. */
+function finderFromHere(): (specifier: string) => string | undefined {
+  const { resolve } = createRequire(import.meta.url);
+  let isFinding = false;
+  return (specifier) => {
+    if (isFinding) return undefined; // asked by ourselves, for hooks hear of that too
+    isFinding = true;
+    try {
+      return resolve(specifier);
+    } catch {
+      return undefined;
+    } finally {
+      isFinding = false;
+    }
+  };
+}
+
+/** A module of what an expression has: Node finds the names of exports in the source alone. */
+function moduleOf(expression: string, values: object): string {
+  const names = Object.keys(values).filter((name) => /^\w+$/.test(name) && name !== "default");
+  return [
+    `const all = ${expression};`,
+    "export default all;",
+    ...names.map((name, index) => `const _${index} = all.${name}; export { _${index} as ${name} };`),
+  ].join("\n");
 }

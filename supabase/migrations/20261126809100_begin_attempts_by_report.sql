@@ -143,8 +143,8 @@ begin
     and r.deployment_status = 'deploying' and r.lease_expires_at <= clock_timestamp()  -- still, once it is locked
   order by r.created_at, r.id
   limit 1
-  -- Locked here already: where somebody has the oldest, it is the turn of the next.
-  for no key update of r skip locked;
+  -- As the claim locks it: where somebody has the oldest, it is the turn of the next.
+  for update of r skip locked;
   return oldest;
 end;
 $$;

@@ -36,17 +36,20 @@ const claim = async (client: Client, takesSuspect = true) => {
   return (await deployer.claim(5, takesSuspect)).map(({ service_schema }) => service_schema);
 };
 
-test("a suspect that somebody has locked does not keep the next from being taken", async () => {
-  await leaveSuspects();
-  const [person, client] = [await database.connect(), await database.connect()];
-  onTestFinished(async () => void await Promise.all([person.end(), client.end()]));
-  await person.query(
-    `begin; select from osp_metadata.worker_registry where service_schema = 's${SUSPECTS}' for update`,
-  );
-  expect(await claim(client)).toEqual([`s${SUSPECTS - 1}`]);
-  await person.query("rollback");
-  expect(await claim(client)).toEqual([`s${SUSPECTS}`]);
-});
+test.each(["for update", "for key share"])(
+  "a suspect that somebody has locked %s does not keep the next from being taken",
+  async (lock) => {
+    await leaveSuspects();
+    const [person, client] = [await database.connect(), await database.connect()];
+    onTestFinished(async () => void await Promise.all([person.end(), client.end()]));
+    await person.query(
+      `begin; select from osp_metadata.worker_registry where service_schema = 's${SUSPECTS}' ${lock}`,
+    );
+    expect(await claim(client)).toEqual([`s${SUSPECTS - 1}`]);
+    await person.query("rollback");
+    expect(await claim(client)).toEqual([`s${SUSPECTS}`]);
+  },
+);
 
 test.each([
   { takesSuspect: true, taken: [`s${SUSPECTS}`], looks: [{ funcname: "oldest_suspect", calls: "1" }] },

@@ -58,15 +58,26 @@ test("a cache directory that is named relative to a working directory gives a pr
   expect(await keepWorkerProgram(relative(process.cwd(), cache))).toBe(await keepWorkerProgram(cache));
 });
 
-test("a copy's program says nothing of this machine, and of Temporal's SDK holds what a service's activities have no need to share", async () => {
+test("a copy's program says nothing of this machine, holds of Temporal's SDK what need not be shared, and looks for nothing beside itself", async () => {
   const program = Buffer.from(await bundleWorker("copy")).toString();
   expect(program).not.toContain(process.cwd());
   expect(program).not.toContain("import.meta.url");
   const required = new Set(program.match(/(?<=\brequire\(")(?!node:)[^"]+/g));
   const packages = [...required].map((path) => path.split("/").slice(0, path.startsWith("@") ? 2 : 1).join("/"));
   expect(new Set(packages.filter((name) => !builtinModules.includes(name)))).toEqual(
-    new Set(["@temporalio/activity", "@temporalio/common", "@temporalio/nexus", "@temporalio/proto", "nexus-rpc"]),
+    new Set([
+      ...["@temporalio/activity", "@temporalio/common", "@temporalio/nexus", "@temporalio/proto", "nexus-rpc"],
+      "@temporalio/worker", // its activity.js, as below
+    ]),
   );
+  expect([...required].filter((path) => path.startsWith("@temporalio/worker/"))).toEqual([
+    "@temporalio/worker/lib/activity.js",
+  ]);
+  // What looks for something beside itself would look beside the program.
+  const [banner = "", ...rest] = program.split(/(?<=^};\n)/m);
+  expect(banner).toContain("__osp_beside = ");
+  expect(rest.join("").match(/.*(\b__dirname\b|\b__filename\b|\brequire\.resolve\().*/g)).toBeNull();
+  expect(rest.join("").match(/\.Worker\(.*(?=,)/g)).toContainEqual(expect.stringContaining(".Worker(__osp_program)"));
 });
 
 test("what cannot be kept is told with its place", async () => {

@@ -1,3 +1,4 @@
+import { join } from "node:path";
 import { afterAll, beforeAll, expect, onTestFinished, test } from "vitest";
 import { reply, startActivityServer } from "./support/activity-server.ts";
 import { manifestOf } from "./support/manifests.ts";
@@ -73,6 +74,51 @@ test("CommonJS modules work, computed exports too", async () => {
   });
   await fixture.worker(codeRoot).event("worker.ready");
   expect(await run(`${schema}-tasks`, "processBilling", 5)).toBe(6);
+}, 60_000);
+
+test.each([
+  { from: "its program", program: undefined },
+  // As it is where another version of the SDK was installed under a running deployer.
+  { from: "its sources, where the program has nothing in it", program: "module.exports = {};" },
+])("a worker that starts from $from has one copy of Temporal's packages", async ({ program }) => {
+  const schema = uniqueSchema();
+  const codeRoot = fixture.codeRoot({
+    "activities.mjs": `
+      import { Context } from "@temporalio/activity";
+      import { Client } from "@temporalio/client";
+      import { Runtime } from "@temporalio/worker";
+      import { createRequire } from "node:module";
+      const required = createRequire(import.meta.url)("@temporalio/client");
+      export async function share() {
+        const isOne = Context.current().client instanceof Client && required.Client === Client;
+        return [isOne, Runtime.instance().options.shutdownSignals];
+      }
+      export function fail() { throw new Error("as asked"); }
+    `,
+    "workflows.mjs": `
+      import { proxyActivities } from "@temporalio/workflow";
+      const { share, fail } = proxyActivities({ startToCloseTimeout: "20s", retry: { maximumAttempts: 1 } });
+      export async function tell() { return [await share(), await fail().catch((error) => error.cause.stack)]; }
+    `,
+    "manifest.json": manifestOf({
+      schema,
+      workflows: { tell: ["share", "fail"] },
+      activitiesPath: "activities.mjs",
+      workflowsPath: "workflows.mjs",
+    }),
+    ...(program === undefined ? {} : { "program.cjs": program }),
+  });
+  const worker = fixture.worker(
+    codeRoot,
+    program === undefined ? {} : { OSP_WORKER_PROGRAM: join(codeRoot.path, "program.cjs") },
+  );
+  await worker.event("worker.ready");
+
+  const [shared, stack] = Object(await run(`${schema}-tasks`, "tell"));
+  expect(shared).toEqual([true, []]);
+  // What of the SDK called it is nobody's business, least of all where that lies.
+  expect(stack).toMatch(/^Error: as asked\n\s+at fail \(.*activities\.mjs:\d+:\d+\)$/);
+  expect(worker.otherOutput).toEqual([]);
 }, 60_000);
 
 test("the built-in workflows run activities of the service's own", async () => {

@@ -1,13 +1,25 @@
+import { createHash } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { build, type Plugin, stop } from "esbuild";
 
 const PROJECT = fileURLToPath(new URL("../", import.meta.url));
-/** Where the program of a copy of the worker lies, below the copy's root. */
-export const PROGRAM = join("worker", "launch.cjs");
 /** Whatever of ours asks where it lies: each that does lies in `worker/`, or asks for what is above such a directory. */
-const IN_WORKER = pathToFileURL(join(PROJECT, PROGRAM)).href;
+const IN_WORKER = pathToFileURL(join(PROJECT, "worker", "launch.cjs")).href;
+
+/** The worker bundled: two files, which lie in one directory. */
+export interface BundledWorker {
+  /** What a worker starts from. */
+  program: BundledFile;
+  /** What its threads of workflows start from. Of its own: Node's compile cache keeps of a file what one of them has compiled. */
+  thread: BundledFile;
+}
+
+export interface BundledFile {
+  name: string;
+  contents: Uint8Array;
+}
 
 /**
  * Packages that are not in the program: the activities of a service have a context of theirs, and it is found in one copy alone. With what
@@ -22,36 +34,24 @@ const CALLS_ACTIVITIES = "@temporalio/worker/lib/activity.js";
 const inside = ["@temporalio/client", "@temporalio/worker", "@temporalio/workflow"];
 
 /**
- * Bundles the worker into one file: all that `worker/launch.ts` imports, Temporal's SDK included, for the packages above `worker/`. The SDK's
- * thread of workflows starts from the same file.
+ * Bundles all that `worker/launch.ts` imports, Temporal's SDK included, for the packages above `worker/`.
  *
  * A worker from its sources loads 160 modules of ours, zod and pino, and 680 of the SDK, of which 330 are in the packages `rxjs` and `memfs`:
  * half of its start. CommonJS, because an `import` of a package looks through its sources for what they export, and one of `node:http` loads
  * `fetch`: 30 ms, which a `require` spares (measured, Node 24.21).
  *
- * @param place `copy`: it lies in the worker's directory. `here`: it lies anywhere, and finds this project's packages.
+ * @param place `copy`: it lies in the worker's directory, under the names that worker/Dockerfile knows. `here`: it lies anywhere, named by
+ *   what is in it, and finds this project's packages.
  */
-export async function bundleWorker(place: "copy" | "here"): Promise<Uint8Array> {
-  const url = place === "here" ? JSON.stringify(IN_WORKER) : `require("node:url").pathToFileURL(__filename).href`;
+export async function bundleWorker(place: "copy" | "here"): Promise<BundledWorker> {
+  const named = (contents: Uint8Array, name: string): BundledFile => ({
+    name: place === "copy" ? name : `${createHash("sha256").update(contents).digest("hex")}.cjs`,
+    contents,
+  });
   running++;
   try {
-    const { outputFiles: [program] } = await build({
-      absWorkingDir: PROJECT,
-      stdin: { contents: ENTRY, resolveDir: PROJECT },
-      bundle: true,
-      external: outside.flatMap((name) => [name, `${name}/*`]),
-      plugins: [callsActivities, withoutBundlers, englishAlone, besideThemselves],
-      define: { "import.meta.url": "__osp_url" },
-      banner: { js: `const __osp_url = ${url};\n${BANNER}` },
-      format: "cjs",
-      platform: "node",
-      target: "node24",
-      legalComments: "none",
-      logLevel: "silent",
-      write: false,
-    });
-    if (program === undefined) throw new Error("esbuild wrote nothing");
-    return program.contents;
+    const thread = named(await bundle(place, THREAD), "workflow-thread.cjs");
+    return { program: named(await bundle(place, programBeside(thread)), "launch.cjs"), thread };
   } finally {
     if (--running === 0) await stop(); // esbuild's own process
   }
@@ -59,20 +59,43 @@ export async function bundleWorker(place: "copy" | "here"): Promise<Uint8Array> 
 
 let running = 0;
 
+async function bundle(place: "copy" | "here", contents: string): Promise<Uint8Array> {
+  const url = place === "here" ? JSON.stringify(IN_WORKER) : `require("node:url").pathToFileURL(__filename).href`;
+  const { outputFiles: [file] } = await build({
+    absWorkingDir: PROJECT,
+    stdin: { contents, resolveDir: PROJECT },
+    bundle: true,
+    external: outside.flatMap((name) => [name, `${name}/*`]),
+    plugins: [callsActivities, withoutBundlers, englishAlone, besideThemselves],
+    define: { "import.meta.url": "__osp_url" },
+    banner: { js: `const __osp_url = ${url};\n${BANNER}` },
+    format: "cjs",
+    platform: "node",
+    target: "node24",
+    legalComments: "none",
+    logLevel: "silent",
+    write: false,
+  });
+  if (file === undefined) throw new Error("esbuild wrote nothing");
+  return file.contents;
+}
+
+const THREAD = `require("@temporalio/worker/lib/workflow/workflow-worker-thread.js");`;
+
 /**
- * Started by a thread it is the SDK's thread of workflows. Beside other packages than it was made of, which only an installation under a running
- * deployer can cause, it has nothing to offer: the worker starts from its sources.
+ * Beside other packages than it was made of, which only an installation under a running deployer can cause, it has nothing to offer: the worker
+ * starts from its sources. What it offers to ours: worker/program.ts.
  */
-const ENTRY = `
-if (!require("node:worker_threads").isMainThread) {
-  require("@temporalio/worker/lib/workflow/workflow-worker-thread.js");
-} else {
-  const made = require("@temporalio/core-bridge/package.json").version;
-  const found = JSON.parse(require("node:fs").readFileSync(__osp_beside("@temporalio/core-bridge", "package.json"), "utf8")).version;
-  if (made === found) {
-    globalThis.ospPackages = { ${inside.map((name) => `"${name}": () => require("${name}")`).join(", ")} };
-    module.exports = require("./worker/launch.ts");
-  }
+const programBeside = (thread: BundledFile) => `
+const { join } = require("node:path");
+const made = require("@temporalio/core-bridge/package.json").version;
+const found = JSON.parse(require("node:fs").readFileSync(__osp_beside("@temporalio/core-bridge", "package.json"), "utf8")).version;
+if (made === found) {
+  globalThis.ospProgram = {
+    packages: { ${inside.map((name) => `"${name}": () => require("${name}")`).join(", ")} },
+    thread: join(__osp_directory, "${thread.name}"),
+  };
+  module.exports = require("./worker/launch.ts");
 }
 `;
 
@@ -82,7 +105,7 @@ if (!require("node:worker_threads").isMainThread) {
  */
 const BANNER = `
 var require = require("node:module").createRequire(__osp_url);
-const __osp_program = __filename;
+const __osp_directory = __dirname;
 const __osp_beside = (name, file) => {
   const { createRequire } = require("node:module");
   const manifest = createRequire(require.resolve("@temporalio/worker/package.json")).resolve(name + "/package.json");
@@ -129,7 +152,7 @@ const besideThemselves: Plugin = {
       const own = `__osp_beside(${JSON.stringify(name)}, ${JSON.stringify(file)})`;
       return {
         contents: contents
-          .replaceAll("require.resolve('./workflow-worker-thread')", "__osp_program")
+          .replaceAll("require.resolve('./workflow-worker-thread')", "globalThis.ospProgram.thread")
           .replaceAll("require.resolve(", `require("node:module").createRequire(${own}).resolve(`)
           .replaceAll("__filename", own)
           .replaceAll("__dirname", `require("node:path").dirname(${own})`),

@@ -1,8 +1,10 @@
+import { createRequire } from "node:module";
 import { parseArguments } from "./arguments.ts";
 import { describeError, EXIT_CODES, WorkerExitError } from "./exit.ts";
 import { startHealthServer } from "./health-server.ts";
 import { createLog, type Log } from "./log.ts";
 import { loadService, type ServiceQueue } from "./load-service.ts";
+import { workerProgram } from "./program.ts";
 import { readSettings } from "./read-settings.ts";
 import { createCaller } from "./service/caller.ts";
 import { endpointProblems } from "./service/check-endpoints.ts";
@@ -68,8 +70,20 @@ async function run({ environment, codeRoot, args }: Launch, ending: Ending): Pro
  */
 async function tellOfChecked(queues: ServiceQueue[], log: Log): Promise<void> {
   await import("./serve.ts");
+  compileThread();
   const bundles = Object.fromEntries(queues.map(({ taskQueue, bundlePath }) => [taskQueue, bundlePath]));
   log.info({ event: "worker.checked", bundles });
+}
+
+/** Threads of workflows start from a file of their own, which nothing else loads. */
+function compileThread(): void {
+  const program = workerProgram();
+  if (program === undefined) return; // its files are those of the SDK, loaded by now
+  try {
+    createRequire(program.thread)(program.thread);
+  } catch {
+    // Once it is loaded it refuses to run: this is no thread.
+  }
 }
 
 function end({ log, flush }: Ending, error?: unknown): never {

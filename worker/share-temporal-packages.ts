@@ -1,12 +1,8 @@
 import { createRequire, registerHooks } from "node:module";
 import { pathToFileURL } from "node:url";
+import { workerProgram } from "./program.ts";
 
 let isShared = false;
-
-/** In the program of the worker (deployer/bundle-worker.ts): packages that are in it, each loaded when it is asked for. */
-declare global {
-  var ospPackages: Record<string, () => object> | undefined;
-}
 
 const IN_PROGRAM = "osp-program:";
 
@@ -17,7 +13,7 @@ const IN_PROGRAM = "osp-program:";
 export function shareTemporalPackages(): void {
   if (isShared) return;
   isShared = true;
-  const packages = globalThis.ospPackages ?? {};
+  const packages = workerProgram()?.packages ?? {};
   const find = finderFromHere();
   registerHooks({
     resolve(specifier, context, nextResolve) {
@@ -33,7 +29,7 @@ export function shareTemporalPackages(): void {
       if (load === undefined) return nextLoad(url, context);
       return {
         format: "module",
-        source: moduleOf(`globalThis.ospPackages[${JSON.stringify(name)}]()`, load()),
+        source: moduleOf(`globalThis.ospProgram.packages[${JSON.stringify(name)}]()`, load()),
         shortCircuit: true,
       };
     },

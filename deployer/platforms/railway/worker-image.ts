@@ -2,7 +2,7 @@ import { chmod, copyFile, lstat, mkdir, readdir, utimes, writeFile } from "node:
 import { dirname, join, sep } from "node:path";
 import { fileURLToPath } from "node:url";
 import { formatError } from "../../../supabase/functions/_shared/problems.ts";
-import { bundleWorker, PROGRAM } from "../../bundle-worker.ts";
+import { type BundledFile, bundleWorker } from "../../bundle-worker.ts";
 import { type Scratch, type ScratchDirectory, scratchError } from "../../scratch.ts";
 import { PlatformError } from "../platform.ts";
 
@@ -26,8 +26,8 @@ const IGNORE = ".railwayignore";
 const IGNORE_NOTHING = "!*\n";
 
 /**
- * A fresh directory with all that the worker's image is built from: the Dockerfile, the worker as sources and in one
- * file, its lock file, and the code root with its manifest. The same code root gives the same files, bytes, modes and times,
+ * A fresh directory with all that the worker's image is built from: the Dockerfile, the worker as sources and bundled,
+ * its lock file, and the code root with its manifest. The same code root gives the same files, bytes, modes and times,
  * whatever machine they come from.
  *
  * @throws {PlatformError}
@@ -42,8 +42,9 @@ export async function stageImage(codeRoot: string, scratch: Scratch): Promise<Sc
         "Set TMPDIR for the deployer to another directory";
       throw new PlatformError("unavailable", "upload_directory_skipped", message);
     }
-    for (const [target, source] of await filesToCopy(codeRoot)) await copy(source, join(path, target));
-    await writeFile(join(path, PROGRAM), await bundle(), { mode: 0o644 });
+    const bundled = await bundle();
+    for (const [target, source] of await filesToCopy(codeRoot, bundled)) await copy(source, join(path, target));
+    for (const { name, contents } of bundled) await writeFile(join(path, name), contents, { mode: 0o644 });
     await writeFile(join(path, IGNORE), IGNORE_NOTHING, { mode: 0o644 });
     await fixTimes(path);
     return directory;
@@ -53,10 +54,13 @@ export async function stageImage(codeRoot: string, scratch: Scratch): Promise<Sc
   }
 }
 
-/** What the image starts: the worker of these sources in one file. */
-async function bundle(): Promise<Uint8Array> {
+/** What the image starts: the worker of these sources. */
+async function bundle(): Promise<BundledFile[]> {
   try {
-    return await bundleWorker("copy");
+    return Object.values(await bundleWorker("copy")).map(({ name, contents }) => ({
+      name: join("worker", name),
+      contents,
+    }));
   } catch (error) {
     const message = `Cannot bundle the worker: ${formatError(error)}. Are the deployer's packages whole (npm ci)?`;
     throw new PlatformError("unavailable", "worker_not_bundled", message, {}, { cause: error });
@@ -64,7 +68,7 @@ async function bundle(): Promise<Uint8Array> {
 }
 
 /** Each file by its place in the upload, sorted. */
-async function filesToCopy(codeRoot: string): Promise<[string, string][]> {
+async function filesToCopy(codeRoot: string, bundled: readonly BundledFile[]): Promise<[string, string][]> {
   const sources = new Map<string, string>(files.map(([target, source]) => [target, join(PROJECT, source)]));
   for (const directory of directories) {
     for (const file of await sourcesBelow(join(PROJECT, directory))) {
@@ -72,7 +76,7 @@ async function filesToCopy(codeRoot: string): Promise<[string, string][]> {
     }
   }
   for (const file of await filesBelow(codeRoot)) {
-    if (sources.has(file) || file === IGNORE || file === PROGRAM) {
+    if (sources.has(file) || file === IGNORE || bundled.some(({ name }) => name === file)) {
       const message = `The service's own code has a file ${file}, where the worker's image has one of its own: move it`;
       throw new PlatformError("permanent", "upload_conflict", message);
     }

@@ -86,17 +86,19 @@ with platform as materialized (
 )
 select
   c.id, c.service_schema, c.revision, c.source, c.manifest::text as manifest, c.manifest_sha256, c.manifest_path, c.lease_token,
-  coalesce(c.platform_service_id, past.service_id) as known_service_id,
-  c.platform_deployment_id as known_deployment_id,
-  coalesce(past.rejected_deployment_ids, '{}') as rejected_deployment_ids,
-  coalesce(past.has_served, false) as has_served,
   c.manifest is not null and c.stop_requested_at is not null as is_superseded,
-  1 + coalesce(past.counted, 0) as attempt,
-  coalesce(past.deferrals, 0) as deferrals,
-  coalesce(past.abandoned, 0) as abandoned
+  -- In one column, which most claims leave out: what is returned takes time by the column.
+  case when c.is_again or c.revision > 1 then (
+    select json_build_object(
+      'known_service_id', coalesce(c.platform_service_id, p.service_id),
+      'known_deployment_id', c.platform_deployment_id,
+      'rejected_deployment_ids', coalesce(p.rejected_deployment_ids, '{}'),
+      'has_served', p.has_served,
+      'attempt', 1 + p.counted,
+      'deferrals', p.deferrals,
+      'abandoned', p.abandoned
+    )
+    from osp_metadata.past_of(c.id, c.service_schema, c.revision, $4) as p
+  ) end as past
 from claimed as c
-left join lateral (
-  -- "offset 0" keeps it a query of its own, whose condition is looked at before the function is called.
-  select p.* from osp_metadata.past_of(c.id, c.service_schema, c.revision, $4) as p where c.is_again or c.revision > 1 offset 0
-) as past on true
 order by c.created_at, c.id`;

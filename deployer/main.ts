@@ -45,8 +45,7 @@ async function main(arguments_: string[]): Promise<number> {
     leaseSeconds: config.OSP_LEASE_SECONDS,
     // One that does not come back must leave time for another.
     renewTimeoutMs: (config.OSP_LEASE_SECONDS - config.OSP_RENEW_SECONDS) * 500,
-    onUnreadable: ({ service_schema, problem }, outcome) =>
-      log.error({ event: "claim.unreadable", service_schema, problem, outcome }),
+    onUnreadable: ({ service_schema, problem }) => log.error({ event: "claim.unreadable", service_schema, problem }),
   }, renewals);
   const stop = untilToldToStop(log);
   const temporal = config.OSP_READINESS === "temporal" ? openTemporal(config.temporal) : undefined;

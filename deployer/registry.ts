@@ -48,11 +48,8 @@ export interface RegistrySettings {
   /** How long a renewal may take. */
   renewTimeoutMs: number;
   /** Told of each claim that cannot be read; it is settled already. */
-  onUnreadable?: (claim: UnreadableClaim, outcome: Settlement["outcome"]) => void;
+  onUnreadable?: (claim: UnreadableClaim) => void;
 }
-
-/** An unreadable stop is put off, not failed: what was deleted must not go on running. */
-const UNREADABLE_DELAY_SECONDS = 60;
 
 /** A row that somebody keeps locked must not hold up the next renewal. */
 const RENEW_LOCK_TIMEOUT_MS = 1000;
@@ -128,12 +125,9 @@ async function giveUp(claim: UnreadableClaim, settle: Settle, { onUnreadable }: 
   const message = `The deployer cannot read this deployment: ${problem}. Make a new one: ` +
     `select osp.redeploy('${service_schema}')`;
   const failure = { class: "permanent", code: "claim_unreadable", message, facts: {} } as const;
-  const settlement: Settlement = claim.manifest === null
-    ? { outcome: "deferred", failure, delaySeconds: UNREADABLE_DELAY_SECONDS }
-    : { outcome: "failed", failure };
   try {
-    await settle(claim, settlement, 0);
-    onUnreadable?.(claim, settlement.outcome);
+    await settle(claim, { outcome: "failed", failure }, 0);
+    onUnreadable?.(claim);
   } catch {
     // The database is away: the lease runs out, and whoever claims it then comes here again.
   }

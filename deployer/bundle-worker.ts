@@ -34,7 +34,7 @@ const CALLS_ACTIVITIES = "@temporalio/worker/lib/activity.js";
 const inside = ["@temporalio/client", "@temporalio/worker", "@temporalio/workflow"];
 
 /**
- * Bundles all that `worker/launch.ts` imports, Temporal's SDK included, for the packages above `worker/`.
+ * All that `worker/launch.ts` imports, Temporal's SDK included, for the packages above `worker/`; bundled once.
  *
  * A worker from its sources loads 160 modules of ours, zod and pino, and 680 of the SDK, of which 330 are in the packages `rxjs` and `memfs`:
  * half of its start. CommonJS, because an `import` of a package looks through its sources for what they export, and one of `node:http` loads
@@ -43,7 +43,23 @@ const inside = ["@temporalio/client", "@temporalio/worker", "@temporalio/workflo
  * @param place `copy`: it lies in the worker's directory, under the names that worker/Dockerfile knows. `here`: it lies anywhere, named by
  *   what is in it, and finds this project's packages.
  */
-export async function bundleWorker(place: "copy" | "here"): Promise<BundledWorker> {
+export async function bundleWorker(place: Place): Promise<BundledWorker> {
+  try {
+    return await (made[place] ??= bundleFiles(place));
+  } catch (error) {
+    delete made[place];
+    throw error;
+  }
+}
+
+type Place = "copy" | "here";
+
+/** Our sources do not change while we run: a worker is started from what its deployer was started from. */
+const made: { [place in Place]?: Promise<BundledWorker> } = {};
+
+let running = 0;
+
+async function bundleFiles(place: Place): Promise<BundledWorker> {
   const named = (contents: Uint8Array, name: string): BundledFile => ({
     name: place === "copy" ? name : `${createHash("sha256").update(contents).digest("hex")}.cjs`,
     contents,
@@ -57,9 +73,7 @@ export async function bundleWorker(place: "copy" | "here"): Promise<BundledWorke
   }
 }
 
-let running = 0;
-
-async function bundle(place: "copy" | "here", contents: string): Promise<Uint8Array> {
+async function bundle(place: Place, contents: string): Promise<Uint8Array> {
   const url = place === "here" ? JSON.stringify(IN_WORKER) : `require("node:url").pathToFileURL(__filename).href`;
   const { outputFiles: [file] } = await build({
     absWorkingDir: PROJECT,

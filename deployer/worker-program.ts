@@ -2,14 +2,14 @@ import { randomUUID } from "node:crypto";
 import { mkdir, readFile, rename, rm, utimes, writeFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { unusedFiles } from "../host/unused-files.ts";
-import { type BundledFile, type BundledWorker, bundleWorker } from "./bundle-worker.ts";
+import { type BundledFile, bundleWorker } from "./bundle-worker.ts";
 
 /**
  * The path of the bundled worker, which starts quicker than its sources: a worker's `OSP_WORKER_PROGRAM` names it (worker/launch-worker.ts).
  * Its files lie below the cache directory, are named by what is in them, and written again where that is not there.
  */
 export async function keepWorkerProgram(cacheDirectory: string): Promise<string> {
-  const { program, thread } = await bundleOnce();
+  const { program, thread } = await bundleWorker("here");
   const directory = resolve(cacheDirectory, "worker-programs");
   await mkdir(directory, { recursive: true });
   // What the program looks for beside itself before the program.
@@ -31,16 +31,4 @@ async function keep(directory: string, { name, contents }: BundledFile): Promise
   await writeFile(unfinished, contents);
   await rename(unfinished, path);
   return true;
-}
-
-let made: Promise<BundledWorker> | undefined;
-
-/** Our sources do not change while we run: a worker is started from what its deployer was started from. */
-async function bundleOnce(): Promise<BundledWorker> {
-  try {
-    return await (made ??= bundleWorker("here"));
-  } catch (error) {
-    made = undefined;
-    throw error;
-  }
 }

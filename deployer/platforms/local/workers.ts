@@ -63,6 +63,7 @@ export class Workers {
     this.#records.clear();
     const ours = this.#files.all().filter((record) => record.instance === this.#settings.instance);
     for (const record of ours) this.#records.set(keyOf(record), record);
+    void this.#program(); // made by the time that the first worker is to start: it takes half a second
     return this.all();
   }
 

@@ -30,48 +30,37 @@ export interface BundledFile {
 const outside = ["@temporalio/activity", "@temporalio/common", "@temporalio/nexus", "@temporalio/proto", "nexus-rpc"];
 const CALLS_ACTIVITIES = "@temporalio/worker/lib/activity.js";
 
-/** In the program, and a service's own code may import them: worker/share-temporal-packages.ts has it find these, and no other copy. */
+/** In the program, and a service's own code may import them: worker/share-temporal-packages.ts has it find these. */
 const inside = ["@temporalio/client", "@temporalio/worker", "@temporalio/workflow"];
 
 /**
- * All that `worker/launch.ts` imports, Temporal's SDK included, for the packages above `worker/`; bundled once.
+ * All that `worker/launch.ts` imports, Temporal's SDK included, for the packages above `worker/`.
  *
- * A worker from its sources loads 160 modules of ours, zod and pino, and 680 of the SDK, of which 330 are in the packages `rxjs` and `memfs`:
- * half of its start. CommonJS, because an `import` of a package looks through its sources for what they export, and one of `node:http` loads
+ * A worker from its sources loads 160 modules of ours, zod and pino, which take 100 ms, and 680 of the SDK, half of them `rxjs` and `memfs`,
+ * which take 290 of the 600 that a start takes. CommonJS, because an `import` of a package looks through its sources for what they export, and one of `node:http` loads
  * `fetch`: 30 ms, which a `require` spares (measured, Node 24.21).
  *
  * @param place `copy`: it lies in the worker's directory, under the names that worker/Dockerfile knows. `here`: it lies anywhere, named by
  *   what is in it, and finds this project's packages.
  */
 export async function bundleWorker(place: Place): Promise<BundledWorker> {
+  const named = (contents: Uint8Array, name: string): BundledFile => ({
+    name: place === "copy" ? name : `${createHash("sha256").update(contents).digest("hex")}.cjs`,
+    contents,
+  });
+  builds++;
   try {
-    return await (made[place] ??= bundleFiles(place));
-  } catch (error) {
-    delete made[place];
-    throw error;
+    const thread = named(await bundle(place, THREAD), "workflow-thread.cjs");
+    return { program: named(await bundle(place, programBeside(thread)), "launch.cjs"), thread };
+  } finally {
+    if (--builds === 0) await stop(); // esbuild's own process
   }
 }
 
 type Place = "copy" | "here";
 
-/** Our sources do not change while we run: a worker is started from what its deployer was started from. */
-const made: { [place in Place]?: Promise<BundledWorker> } = {};
-
-let running = 0;
-
-async function bundleFiles(place: Place): Promise<BundledWorker> {
-  const named = (contents: Uint8Array, name: string): BundledFile => ({
-    name: place === "copy" ? name : `${createHash("sha256").update(contents).digest("hex")}.cjs`,
-    contents,
-  });
-  running++;
-  try {
-    const thread = named(await bundle(place, THREAD), "workflow-thread.cjs");
-    return { program: named(await bundle(place, programBeside(thread)), "launch.cjs"), thread };
-  } finally {
-    if (--running === 0) await stop(); // esbuild's own process
-  }
-}
+/** Under way. */
+let builds = 0;
 
 async function bundle(place: Place, contents: string): Promise<Uint8Array> {
   const url = place === "here" ? JSON.stringify(IN_WORKER) : `require("node:url").pathToFileURL(__filename).href`;

@@ -87,7 +87,7 @@ with platform as materialized (
 select
   c.id, c.service_schema, c.revision, c.source, c.manifest::text as manifest, c.manifest_sha256, c.manifest_path, c.lease_token,
   c.manifest is not null and c.stop_requested_at is not null as is_superseded,
-  -- In one column, which most claims leave out: what is returned takes time by the column.
+  -- In one column, which a service's first claim leaves out: what is returned takes time by the column.
   case when c.is_again or c.revision > 1 then (
     select json_build_object(
       'known_service_id', coalesce(c.platform_service_id, p.service_id),

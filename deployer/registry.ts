@@ -176,7 +176,6 @@ from held
 where r.id = held.id`;
 const REMEMBER_UNLOCKED = unlocked(REMEMBER);
 
-/** $1 row. */
 /** Of the last hundred. */
 const HAD_OWN_CODE = `
   select 1 from (
@@ -188,6 +187,7 @@ const HAD_OWN_CODE = `
   where older.manifest #>> '{options,code}' is not null
   limit 1`;
 
+/** $1 row. */
 const IS_OPEN = `
 select from osp_metadata.worker_registry as r
 where r.id = $1 and r.deployment_status in ('pending', 'deploying') and (r.manifest is null or r.stop_requested_at is null)`;

@@ -2,7 +2,7 @@
  * Runs the worker of one service: what to run is in the manifest at `MANIFEST_PATH`, where Temporal is in `TEMPORAL_*`,
  * the code root is the working directory. `--check [manifest]` only validates: it needs no Temporal.
  *
- * `OSP_WORKER_PROGRAM` names the worker bundled into one file, which starts quicker (deployer/bundle-worker.ts): absolute, or relative to this
+ * `OSP_WORKER_PROGRAM` names the bundled worker, which starts quicker (deployer/bundle-worker.ts): absolute, or relative to this
  * file. One that was made with another version of Temporal's SDK than lies here has nothing in it.
  */
 import { createRequire, enableCompileCache } from "node:module";

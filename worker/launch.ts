@@ -81,8 +81,9 @@ function compileThread(): void {
   if (program === undefined) return; // its files are those of the SDK, loaded by now
   try {
     createRequire(program.thread)(program.thread);
-  } catch {
-    // Once it is loaded it refuses to run: this is no thread.
+  } catch (error) {
+    // Once all that it needs is loaded it refuses to run: this is no thread.
+    if (!(error instanceof Error && error.message.endsWith("from main thread"))) throw error;
   }
 }
 

@@ -8,7 +8,8 @@ const IN_PROGRAM = "osp-program:";
 
 /**
  * From here on every import of `@temporalio/*` finds the worker's copy. A service's code may lie where no such package
- * is, or bring a copy of its own, in which `Context.current()` would find no activity.
+ * is, or bring a copy of its own, in which `Context.current()` would find no activity. A file within a package that the program holds is the
+ * one on the disk.
  */
 export function shareTemporalPackages(): void {
   if (isShared) return;
@@ -59,6 +60,7 @@ function moduleOf(expression: string, values: object): string {
   return [
     `const all = ${expression};`,
     "export default all;",
+    `export { all as "module.exports" };`, // what a \`require\` gives
     ...names.map((name, index) => `const _${index} = all.${name}; export { _${index} as ${name} };`),
   ].join("\n");
 }

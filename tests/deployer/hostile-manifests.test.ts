@@ -36,7 +36,7 @@ function claimOf(manifest: unknown, manifest_sha256: string): Claim {
     ...{ id: "b83966ce-0000-4000-8000-000000000000", service_schema: "demo", revision: 1, source: "insert" },
     ...{ manifest, manifest_sha256, manifest_path: "manifests/demo.json" },
     ...{ known_service_id: null, known_deployment_id: null, lease_token: "", is_superseded: false },
-    ...{ attempt_id: "1", attempt: 1, deferrals: 0, abandoned: 0, rejected_deployment_ids: [], has_served: false },
+    ...{ attempt: 1, deferrals: 0, abandoned: 0, rejected_deployment_ids: [], has_served: false },
   };
 }
 

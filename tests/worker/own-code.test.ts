@@ -1,5 +1,8 @@
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, onTestFinished, test } from "vitest";
+import { keepWorkerProgram } from "../../deployer/worker-program.ts";
+import { cacheDirectory } from "../../host/cache-directory.ts";
 import { reply, startActivityServer } from "./support/activity-server.ts";
 import { manifestOf } from "./support/manifests.ts";
 import { type ServiceFixture, startServiceFixture, uniqueSchema } from "./support/service-fixture.ts";
@@ -77,23 +80,34 @@ test("CommonJS modules work, computed exports too", async () => {
 }, 60_000);
 
 test.each([
-  { from: "its program", program: undefined },
-  // As it is where another version of the SDK was installed under a running deployer.
-  { from: "its sources, where the program has nothing in it", program: "module.exports = {};" },
-])("a worker that starts from $from has one copy of Temporal's packages", async ({ program }) => {
+  { from: "its program", isProgram: true },
+  { from: "its sources, where the program is of another version of the SDK,", isProgram: false },
+])("a worker that starts from $from has one copy of Temporal's packages", async ({ isProgram }) => {
   const schema = uniqueSchema();
+  const program = readFileSync(await keepWorkerProgram(cacheDirectory(process.env)), "utf8");
+  const ofAnotherSdk = program.replace(/(?<=core-bridge\/package\.json"[^}]*version: )"[^"]+"/, `"0.0.1"`);
+  expect(ofAnotherSdk).not.toBe(program);
   const codeRoot = fixture.codeRoot({
     "activities.mjs": `
       import { Context } from "@temporalio/activity";
       import { Client } from "@temporalio/client";
       import { Runtime } from "@temporalio/worker";
-      import { createRequire } from "node:module";
-      const required = createRequire(import.meta.url)("@temporalio/client");
+      import { proxyActivities } from "@temporalio/workflow";
+      import { required, isPatchable } from "./required.cjs";
       export async function share() {
-        const isOne = Context.current().client instanceof Client && required.Client === Client;
-        return [isOne, Runtime.instance().options.shutdownSignals];
+        const isOne = Context.current().client instanceof Client && required.client.Client === Client &&
+          required.workflow.proxyActivities === proxyActivities && required.activity.Context === Context;
+        return [globalThis.ospProgram !== undefined, isOne, isPatchable, Runtime.instance().options.shutdownSignals];
       }
       export function fail() { throw new Error("as asked"); }
+    `,
+    "required.cjs": `
+      exports.required = {
+        ...{ client: require("@temporalio/client"), workflow: require("@temporalio/workflow") },
+        activity: require("@temporalio/activity"),
+      };
+      exports.required.client.patched = true; // as what instruments packages does
+      exports.isPatchable = require("@temporalio/client").patched;
     `,
     "workflows.mjs": `
       import { proxyActivities } from "@temporalio/workflow";
@@ -106,16 +120,16 @@ test.each([
       activitiesPath: "activities.mjs",
       workflowsPath: "workflows.mjs",
     }),
-    ...(program === undefined ? {} : { "program.cjs": program }),
+    "program.cjs": ofAnotherSdk,
   });
   const worker = fixture.worker(
     codeRoot,
-    program === undefined ? {} : { OSP_WORKER_PROGRAM: join(codeRoot.path, "program.cjs") },
+    isProgram ? {} : { OSP_WORKER_PROGRAM: join(codeRoot.path, "program.cjs") },
   );
   await worker.event("worker.ready");
 
   const [shared, stack] = Object(await run(`${schema}-tasks`, "tell"));
-  expect(shared).toEqual([true, []]);
+  expect(shared).toEqual([isProgram, true, true, []]);
   // What of the SDK called it is nobody's business, least of all where that lies.
   expect(stack).toMatch(/^Error: as asked\n\s+at fail \(.*activities\.mjs:\d+:\d+\)$/);
   expect(worker.otherOutput).toEqual([]);

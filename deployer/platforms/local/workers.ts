@@ -256,7 +256,7 @@ export class Workers {
     try {
       return { OSP_WORKER_PROGRAM: await keepWorkerProgram(cacheDirectory(this.#settings.environment)) };
     } catch (error) {
-      if (this.#isBundled) {
+      if (this.#isBundled && this.#holdsLock()) {
         const message =
           "The worker cannot be bundled or kept in the cache directory: workers start from its sources, a little slower";
         this.#settings.log.warn({ event: "worker.not_bundled", error: formatError(error), message });

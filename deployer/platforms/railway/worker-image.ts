@@ -1,4 +1,4 @@
-import { chmod, copyFile, lstat, mkdir, readdir, utimes, writeFile } from "node:fs/promises";
+import { chmod, copyFile, lstat, mkdir, readdir, stat, utimes, writeFile } from "node:fs/promises";
 import { dirname, join, sep } from "node:path";
 import { fileURLToPath } from "node:url";
 import { formatError } from "../../../supabase/functions/_shared/problems.ts";
@@ -42,8 +42,14 @@ export async function stageImage(codeRoot: string, scratch: Scratch): Promise<Sc
         "Set TMPDIR for the deployer to another directory";
       throw new PlatformError("unavailable", "upload_directory_skipped", message);
     }
-    const bundled = await bundle();
-    for (const [target, source] of await filesToCopy(codeRoot, bundled)) await copy(source, join(path, target));
+    const sources = await sourcesOfWorker();
+    const bundled = await bundleOf(sources);
+    const taken = new Set([...sources.keys(), ...bundled.map(({ name }) => name), IGNORE]);
+    const all = [...sources, ...await filesOfService(codeRoot, taken)].toSorted((
+      [one],
+      [other],
+    ) => (one < other ? -1 : 1));
+    for (const [target, source] of all) await copy(source, join(path, target));
     for (const { name, contents } of bundled) await writeFile(join(path, name), contents, { mode: 0o644 });
     await writeFile(join(path, IGNORE), IGNORE_NOTHING, { mode: 0o644 });
     await fixTimes(path);
@@ -54,7 +60,24 @@ export async function stageImage(codeRoot: string, scratch: Scratch): Promise<Sc
   }
 }
 
-/** What the image starts: the worker of these sources. */
+let bundled: { stamp: string; files: Promise<BundledFile[]> } | undefined;
+
+/** What the image starts: made once of sources as they are, for it takes half a second. An update under a running deployer changes them. */
+async function bundleOf(sources: Map<string, string>): Promise<BundledFile[]> {
+  const states = await Promise.all([...sources.values()].map(async (path) => {
+    const { mtimeMs, size } = await stat(path);
+    return [path, mtimeMs, size];
+  }));
+  const stamp = JSON.stringify(states);
+  const ours = bundled?.stamp === stamp ? bundled : (bundled = { stamp, files: bundle() });
+  try {
+    return await ours.files;
+  } catch (error) {
+    if (bundled === ours) bundled = undefined;
+    throw error;
+  }
+}
+
 async function bundle(): Promise<BundledFile[]> {
   try {
     return Object.values(await bundleWorker("copy")).map(({ name, contents }) => ({
@@ -67,22 +90,27 @@ async function bundle(): Promise<BundledFile[]> {
   }
 }
 
-/** Each file by its place in the upload, sorted. */
-async function filesToCopy(codeRoot: string, bundled: readonly BundledFile[]): Promise<[string, string][]> {
+/** Each of the worker's files by its place in the upload. */
+async function sourcesOfWorker(): Promise<Map<string, string>> {
   const sources = new Map<string, string>(files.map(([target, source]) => [target, join(PROJECT, source)]));
   for (const directory of directories) {
     for (const file of await sourcesBelow(join(PROJECT, directory))) {
       sources.set(join(directory, file), join(PROJECT, directory, file));
     }
   }
-  for (const file of await filesBelow(codeRoot)) {
-    if (sources.has(file) || file === IGNORE || bundled.some(({ name }) => name === file)) {
-      const message = `The service's own code has a file ${file}, where the worker's image has one of its own: move it`;
-      throw new PlatformError("permanent", "upload_conflict", message);
-    }
-    sources.set(file, join(codeRoot, file));
+  return sources;
+}
+
+/** @param taken places of the image's own files */
+async function filesOfService(codeRoot: string, taken: ReadonlySet<string>): Promise<[string, string][]> {
+  const found = await filesBelow(codeRoot);
+  const conflict = found.find((file) => taken.has(file));
+  if (conflict !== undefined) {
+    const message =
+      `The service's own code has a file ${conflict}, where the worker's image has one of its own: move it`;
+    throw new PlatformError("permanent", "upload_conflict", message);
   }
-  return [...sources].toSorted(([one], [other]) => (one < other ? -1 : 1));
+  return found.map((file) => [file, join(codeRoot, file)]);
 }
 
 async function sourcesBelow(root: string): Promise<string[]> {

@@ -129,7 +129,12 @@ test("nothing is said of a fleet that equals its table", () => {
 test("a worker that the registry has forgotten, of a row that fails, is to be reported", () => {
   const given = { model: tableOf(unusable) };
   const states = { [SERVICE]: "failed" };
-  expect(judge({ ...given, tables: { deployments: [failedUnusable], states, orphans: [SERVICE] } })).toEqual([]);
+  const reported = { deployments: [failedUnusable], states, orphans: [SERVICE] };
+  expect(judge({ ...given, tables: reported })).toEqual([]);
+  expect(judge({ ...given, tables: reported, machine: { ...machine, processes: new Map() } })).toEqual([]);
+  expect(judge({ ...given, tables: reported, machine: { ...machine, records: [] } })).toEqual([
+    expect.stringContaining("nothing is deployed, and it has worker 100"),
+  ]);
   expect(judge({ ...given, tables: { deployments: [failedUnusable], states } })).toEqual([
     expect.stringContaining("nothing is deployed, and it has worker 100"),
     expect.stringContaining("there is a record of revision 2"),

@@ -144,10 +144,14 @@ export function fleetProblems(
   });
 }
 
-/** The workers of one revision, each on record, none of them twice; all of them, if they ever served. */
+/**
+ * The workers of one revision, each on record, none of them twice; all of them, if they ever served. One whose files were erased as well cannot
+ * be started any more: it is on record alone.
+ */
 function isWhole(records: WorkerRecord[], processes: WorkerProcess[]): boolean {
   const [first] = records;
-  return first !== undefined && processes.length === records.length &&
+  return first !== undefined && processes.length <= records.length &&
+    processes.every(({ revision }) => revision === first.revision) &&
     records.every(({ revision }) => revision === first.revision) &&
     (records.every(({ state }) => state === "candidate") || areReplicas(records, first.replicas));
 }

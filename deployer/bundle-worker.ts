@@ -37,8 +37,8 @@ const inside = ["@temporalio/client", "@temporalio/worker", "@temporalio/workflo
  * All that `worker/launch.ts` imports, Temporal's SDK included, for the packages above `worker/`.
  *
  * A worker from its sources loads 160 modules of ours, zod and pino, which take 100 ms, and 680 of the SDK, half of them `rxjs` and `memfs`,
- * which take 290 of the 600 that a start takes. CommonJS, because an `import` of a package looks through its sources for what they export, and one of `node:http` loads
- * `fetch`: 30 ms, which a `require` spares (measured, Node 24.21).
+ * which take 290 of the 600 that a start takes. CommonJS, because an `import` of a package looks through its sources for what they export, and
+ * one of `node:http` loads `fetch`: 30 ms, which a `require` spares (measured, Node 24.21).
  *
  * @param place `copy`: it lies in the worker's directory, under the names that worker/Dockerfile knows. `here`: it lies anywhere, named by
  *   what is in it, and finds this project's packages.
@@ -58,6 +58,20 @@ export async function bundleWorker(place: Place): Promise<BundledWorker> {
 }
 
 type Place = "copy" | "here";
+
+const made: { [place in Place]?: { stamp: string; bundling: Promise<BundledWorker> } } = {};
+
+/** Made once, for as long as the stamp stays: it takes half a second. One that failed is made again. */
+export async function bundleWorkerOnce(place: Place, stamp = ""): Promise<BundledWorker> {
+  const known = made[place];
+  const ours = known?.stamp === stamp ? known : (made[place] = { stamp, bundling: bundleWorker(place) });
+  try {
+    return await ours.bundling;
+  } catch (error) {
+    if (made[place] === ours) delete made[place];
+    throw error;
+  }
+}
 
 /** Under way. */
 let builds = 0;

@@ -2,14 +2,15 @@ import { randomUUID } from "node:crypto";
 import { mkdir, readFile, rename, rm, utimes, writeFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { unusedFiles } from "../host/unused-files.ts";
-import { type BundledFile, type BundledWorker, bundleWorker } from "./bundle-worker.ts";
+import { type BundledFile, bundleWorkerOnce } from "./bundle-worker.ts";
 
 /**
  * The path of the bundled worker, which starts quicker than its sources: a worker's `OSP_WORKER_PROGRAM` names it (worker/launch-worker.ts).
  * Its files lie below the cache directory, are named by what is in them, and written again where that is not there.
  */
 export async function keepWorkerProgram(cacheDirectory: string): Promise<string> {
-  const { program, thread } = await bundleOnce();
+  // Of what the deployer is made of, whatever is installed meanwhile.
+  const { program, thread } = await bundleWorkerOnce("here");
   const directory = resolve(cacheDirectory, "worker-programs");
   await mkdir(directory, { recursive: true });
   // What the program looks for beside itself before the program.
@@ -31,17 +32,4 @@ async function keep(directory: string, { name, contents }: BundledFile): Promise
   await writeFile(unfinished, contents);
   await rename(unfinished, path);
   return true;
-}
-
-let bundled: Promise<BundledWorker> | undefined;
-
-/** A worker is started from what its deployer is made of, whatever is installed meanwhile. */
-async function bundleOnce(): Promise<BundledWorker> {
-  const ours = bundled ??= bundleWorker("here");
-  try {
-    return await ours;
-  } catch (error) {
-    if (bundled === ours) bundled = undefined;
-    throw error;
-  }
 }

@@ -60,7 +60,7 @@ function moduleOf(expression: string, values: object): string {
   return [
     `const all = ${expression};`,
     "export default all;",
-    `export { all as "module.exports" };`, // what a \`require\` gives
+    `export { all as "module.exports" };`, // what a `require` gives
     ...names.map((name, index) => `const _${index} = all.${name}; export { _${index} as ${name} };`),
   ].join("\n");
 }

@@ -88,6 +88,7 @@ const record: Machine["records"][number] = {
   process: { pid: 100, started: "then" },
   environment_sha256: "",
   port: null,
+  hasFiles: true,
 };
 const machine: Machine = { processes: new Map([[SERVICE, [worker]]]), records: [record] };
 /** A row that wants two workers, and both of them. */
@@ -131,7 +132,12 @@ test("a worker that the registry has forgotten, of a row that fails, is to be re
   const states = { [SERVICE]: "failed" };
   const reported = { deployments: [failedUnusable], states, orphans: [SERVICE] };
   expect(judge({ ...given, tables: reported })).toEqual([]);
-  expect(judge({ ...given, tables: reported, machine: { ...machine, processes: new Map() } })).toEqual([]);
+  const erased = { processes: new Map(), records: [{ ...record, hasFiles: false }] };
+  expect(judge({ ...given, tables: reported, machine: erased })).toEqual([]);
+  // It could be started.
+  expect(judge({ ...given, tables: reported, machine: { ...machine, processes: new Map() } })).toEqual([
+    expect.stringContaining("there is a record of revision 2"),
+  ]);
   expect(judge({ ...given, tables: reported, machine: { ...machine, records: [] } })).toEqual([
     expect.stringContaining("nothing is deployed, and it has worker 100"),
   ]);

@@ -9,7 +9,7 @@ import { type Model, mustFail, type ServiceRow, SERVICES } from "./model.ts";
 import { differences, inSession, readServices } from "./sessions.ts";
 import type { StormStack } from "./stack.ts";
 import { NEVER } from "./statements.ts";
-import { type WorkerProcess, workerProcesses, workerRecords } from "./workers.ts";
+import { type RecordedWorker, type WorkerProcess, workerProcesses, workerRecords } from "./workers.ts";
 import type { WorkerRecord } from "../../deployer/platforms/local/worker-record.ts";
 
 const workflowsSchema = z.array(z.object({ name: z.string(), activities: z.array(z.string()) }));
@@ -67,7 +67,7 @@ select
 /** What the machine runs. */
 interface Machine {
   processes: Map<string, WorkerProcess[]>;
-  records: WorkerRecord[];
+  records: RecordedWorker[];
 }
 
 /** What is not yet, or not any more, as osp.services says, a line each. None: the fleet equals the table. */
@@ -145,12 +145,12 @@ export function fleetProblems(
 }
 
 /**
- * The workers of one revision, each on record, none of them twice; all of them, if they ever served. One whose files were erased as well cannot
- * be started any more: it is on record alone.
+ * The workers of one revision, each on record, none of them twice; all of them, if they ever served. All run whose files are there: one whose
+ * files were erased is on record alone.
  */
-function isWhole(records: WorkerRecord[], processes: WorkerProcess[]): boolean {
+function isWhole(records: RecordedWorker[], processes: WorkerProcess[]): boolean {
   const [first] = records;
-  return first !== undefined && processes.length <= records.length &&
+  return first !== undefined && processes.length === records.filter(({ hasFiles }) => hasFiles).length &&
     processes.every(({ revision }) => revision === first.revision) &&
     records.every(({ revision }) => revision === first.revision) &&
     (records.every(({ state }) => state === "candidate") || areReplicas(records, first.replicas));

@@ -1,7 +1,11 @@
-import { readdirSync, readFileSync, readlinkSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { basename, join } from "node:path";
 import { findWorkers } from "../../deployer/platforms/local/strays.ts";
-import { type WorkerRecord, workerRecordSchema } from "../../deployer/platforms/local/worker-record.ts";
+import {
+  createWorkerFiles,
+  type WorkerRecord,
+  workerRecordSchema,
+} from "../../deployer/platforms/local/worker-record.ts";
 import { isRunning } from "../../host/process-identity.ts";
 
 export interface WorkerProcess {
@@ -30,12 +34,20 @@ function revisionOf(pid: number): number {
   }
 }
 
+/** A worker as its record tells it. */
+export interface RecordedWorker extends WorkerRecord {
+  /** Whether what it runs from is there: else it cannot be started. */
+  hasFiles: boolean;
+}
+
 /** The records of a stack's workers, as they are on disk; one that is being written or removed now is left out. */
-export function workerRecords(directory: string): WorkerRecord[] {
+export function workerRecords(directory: string): RecordedWorker[] {
+  const { codeRoot } = createWorkerFiles(directory);
   return listOf(directory).flatMap((service) =>
     listOf(join(directory, service)).filter((name) => name.endsWith(".json")).flatMap((name) => {
       try {
-        return workerRecordSchema.parse(JSON.parse(readFileSync(join(directory, service, name), "utf8")));
+        const record = workerRecordSchema.parse(JSON.parse(readFileSync(join(directory, service, name), "utf8")));
+        return { ...record, hasFiles: existsSync(codeRoot(record)) };
       } catch {
         return [];
       }

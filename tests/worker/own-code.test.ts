@@ -1,11 +1,10 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, onTestFinished, test } from "vitest";
-import { keepWorkerProgram } from "../../deployer/worker-program.ts";
-import { cacheDirectory } from "../../host/cache-directory.ts";
 import { reply, startActivityServer } from "./support/activity-server.ts";
 import { manifestOf } from "./support/manifests.ts";
 import { type ServiceFixture, startServiceFixture, uniqueSchema } from "./support/service-fixture.ts";
+import { OSP_WORKER_PROGRAM } from "./support/worker-process.ts";
 
 let fixture: ServiceFixture;
 beforeAll(async () => {
@@ -84,7 +83,7 @@ test.each([
   { from: "its sources, where the program is of another version of the SDK,", isProgram: false },
 ])("a worker that starts from $from has one copy of Temporal's packages", async ({ isProgram }) => {
   const schema = uniqueSchema();
-  const program = readFileSync(await keepWorkerProgram(cacheDirectory(process.env)), "utf8");
+  const program = readFileSync(OSP_WORKER_PROGRAM, "utf8");
   const ofAnotherSdk = program.replace(/(?<=core-bridge\/package\.json"[^}]*version: )"[^"]+"/, `"0.0.1"`);
   expect(ofAnotherSdk).not.toBe(program);
   const codeRoot = fixture.codeRoot({

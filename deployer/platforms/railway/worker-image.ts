@@ -2,7 +2,7 @@ import { chmod, copyFile, lstat, mkdir, readdir, stat, utimes, writeFile } from 
 import { dirname, join, sep } from "node:path";
 import { fileURLToPath } from "node:url";
 import { formatError } from "../../../supabase/functions/_shared/problems.ts";
-import { type BundledFile, bundleWorker } from "../../bundle-worker.ts";
+import { type BundledFile, bundleWorkerOnce } from "../../bundle-worker.ts";
 import { type Scratch, type ScratchDirectory, scratchError } from "../../scratch.ts";
 import { PlatformError } from "../platform.ts";
 
@@ -43,12 +43,10 @@ export async function stageImage(codeRoot: string, scratch: Scratch): Promise<Sc
       throw new PlatformError("unavailable", "upload_directory_skipped", message);
     }
     const sources = await sourcesOfWorker();
-    const bundled = await bundleOf(sources);
+    const bundled = await bundle(sources);
     const taken = new Set([...sources.keys(), ...bundled.map(({ name }) => name), IGNORE]);
-    const all = [...sources, ...await filesOfService(codeRoot, taken)].toSorted((
-      [one],
-      [other],
-    ) => (one < other ? -1 : 1));
+    const own = await filesOfService(codeRoot, taken);
+    const all = [...sources, ...own].toSorted(([one], [other]) => (one < other ? -1 : 1));
     for (const [target, source] of all) await copy(source, join(path, target));
     for (const { name, contents } of bundled) await writeFile(join(path, name), contents, { mode: 0o644 });
     await writeFile(join(path, IGNORE), IGNORE_NOTHING, { mode: 0o644 });
@@ -60,30 +58,15 @@ export async function stageImage(codeRoot: string, scratch: Scratch): Promise<Sc
   }
 }
 
-let bundled: { stamp: string; files: Promise<BundledFile[]> } | undefined;
-
-/** What the image starts: made once of sources as they are, for it takes half a second. An update under a running deployer changes them. */
-async function bundleOf(sources: Map<string, string>): Promise<BundledFile[]> {
+/** What the image starts, of the sources as they are: an update under a running deployer changes them. */
+async function bundle(sources: Map<string, string>): Promise<BundledFile[]> {
   const states = await Promise.all([...sources.values()].map(async (path) => {
     const { mtimeMs, size } = await stat(path);
     return [path, mtimeMs, size];
   }));
-  const stamp = JSON.stringify(states);
-  const ours = bundled?.stamp === stamp ? bundled : (bundled = { stamp, files: bundle() });
   try {
-    return await ours.files;
-  } catch (error) {
-    if (bundled === ours) bundled = undefined;
-    throw error;
-  }
-}
-
-async function bundle(): Promise<BundledFile[]> {
-  try {
-    return Object.values(await bundleWorker("copy")).map(({ name, contents }) => ({
-      name: join("worker", name),
-      contents,
-    }));
+    const { program, thread } = await bundleWorkerOnce("copy", JSON.stringify(states));
+    return [program, thread].map(({ name, contents }) => ({ name: join("worker", name), contents }));
   } catch (error) {
     const message = `Cannot bundle the worker: ${formatError(error)}. Are the deployer's packages whole (npm ci)?`;
     throw new PlatformError("unavailable", "worker_not_bundled", message, {}, { cause: error });

@@ -10,7 +10,7 @@ import { cacheDirectory } from "../../../host/cache-directory.ts";
 
 const LAUNCHER = fileURLToPath(new URL("../../../worker/launch-worker.ts", import.meta.url));
 /** As the deployer starts it; staged-copy.test.ts has the worker without. */
-const OSP_WORKER_PROGRAM = await keepWorkerProgram(cacheDirectory(process.env));
+export const OSP_WORKER_PROGRAM = await keepWorkerProgram(cacheDirectory(process.env));
 
 export type LogLine = Record<string, unknown> & { event?: string };
 
